@@ -1,0 +1,5 @@
+"""Never announces itself."""
+
+import threading
+
+threading.Event().wait()
