@@ -7,12 +7,13 @@ from pathlib import Path
 
 from invoke import Collection, Context
 
-from labs.harness.cli import command
+from labs.harness.cli import OneOrAll, command
 
 ROOT = Path(__file__).parent
 
 ON = "where to run: docker, native, or auto (docker if an engine answers)"
 JSON = "print JSON on stdout instead of tables"
+LANG = "language of titles, claims and explanations: en or zh (default: the locale's)"
 
 
 def _say(what: object) -> None:
@@ -27,55 +28,80 @@ def _say(what: object) -> None:
 # --- lab -------------------------------------------------------------------------------------------------------------
 
 
-@command(help={"json": JSON})
-def lab_list(c: Context, json: bool = False) -> None:
+@command(help={"json": JSON, "lang": LANG})
+def lab_list(c: Context, json: bool = False, lang: str = "") -> None:
     """List the labs in the order of the course."""
-    from labs.harness import listing
+    from labs.harness import listing, session
     from labs.harness.report import tables
 
     labs = listing.labs()
-    _say(tables.as_json(labs) if json else tables.lab_table(labs))
+    _say(tables.as_json(labs) if json else tables.lab_table(labs, session.language(lang)))
 
 
-@command(help={"name": "a lab, see lab.list", "json": JSON})
-def lab_show(c: Context, name: str, json: bool = False) -> None:
+@command(help={"name": "a lab, see lab.list", "json": JSON, "lang": LANG})
+def lab_show(c: Context, name: str, json: bool = False, lang: str = "") -> None:
     """Show a lab: its handout, claims, servers and loads."""
     from labs.harness import session
     from labs.harness.report import tables
 
-    lab = session.get_lab(name)
-    _say(tables.as_json(lab) if json else tables.lab_page(lab, session.handout(lab)))
+    lab, language = session.get_lab(name), session.language(lang)
+    _say(tables.as_json(lab) if json else tables.lab_page(lab, session.handout(lab, language), language))
 
 
-@command(help={
-    "name": "a lab, see lab.list", "on": ON,
+@command(klass=OneOrAll, help={
+    "name": "a lab, see lab.list", "all": "run every lab, in the order of the course", "on": ON, "lang": LANG,
     "profile": "what the servers may use: linux, poll-only, select-only, io-uring (default: all the system has)",
     "quick": "shorter windows and fewer repeats: a first look", "repeats": "how often each cell is measured",
     "json": JSON, "fail-on": "exit 1 on a verdict: refuted, or inconclusive (which includes refuted)",
     "results": "folder that keeps the results (default: results/)",
 })
-def lab_run(c: Context, name: str, on: str = "auto", profile: str = "", quick: bool = False, repeats: int = 0,
-            json: bool = False, fail_on: str = "", results: str = "") -> None:
+def lab_run(c: Context, name: str, all: bool = False, on: str = "auto", profile: str = "", quick: bool = False,
+            repeats: int = 0, json: bool = False, fail_on: str = "", results: str = "", lang: str = "") -> None:
     """Run a lab: bring up its servers and fleets, measure, and judge the lesson's claims."""
-    from labs.harness import session
+    from labs.harness import listing, session
     from labs.harness.report import tables, terminal
 
     wish = session.Wish(on, profile, quick, repeats, fail_on, Path(results) if results else session.RESULTS)
+    language, runs = session.language(lang), []
+    for each in [lab.name for lab in listing.labs()] if all else [name]:
+        with terminal.Follower() as follower:
+            runs.append(session.run(each, wish, follower))
+        if not json:
+            _say(terminal.end_of_run(runs[-1], wish.results, language))
+    if json:
+        _say(tables.as_json(runs if all else runs[0]))
+    elif all:
+        _say(terminal.all_verdicts(runs))
+    for run in runs:
+        session.demand(run, fail_on)
+
+
+@command(help={
+    "name": "a server model, see server.list", "against": "a second one, drawn to the same scale", "on": ON,
+    "clients": "JSON file with the clients' script: a list of [milliseconds, client, connect|ask|leave]", "json": JSON,
+})
+def lab_trace(c: Context, name: str, against: str = "", on: str = "auto", clients: str = "",
+              json: bool = False) -> None:
+    """Show when a server waited, copied or ran, and for whom: its system calls under a script of three clients."""
+    from labs.harness import timeline
+    from labs.harness.report import terminal
+    from labs.harness.report.timeline import Drawing, as_json
+
+    script = timeline.read_script(Path(clients)) if clients else timeline.SCRIPT
     with terminal.Follower() as follower:
-        run = session.run(name, wish, follower)
-    _say(tables.as_json(run) if json else terminal.end_of_run(run, wish.results))
-    session.demand(run, fail_on)
+        found = timeline.trace([name, against] if against else [name], on, follower, script)
+    _say(as_json(found) if json else Drawing(found))
 
 
-@command(help={"run": "a run's id or folder, or last", "json": JSON})
-def lab_results(c: Context, run: str = "", json: bool = False) -> None:
+@command(help={"run": "a run's id or folder, or last", "json": JSON, "lang": LANG})
+def lab_results(c: Context, run: str = "", json: bool = False, lang: str = "") -> None:
     """List the runs so far, or show one again with --run."""
     from labs.harness import session, store
     from labs.harness.report import tables, terminal
 
     if run:
         found = store.load(session.find_run(run))
-        _say(tables.as_json(found) if json else terminal.end_of_run(found, session.RESULTS))
+        _say(tables.as_json(found) if json else terminal.end_of_run(found, session.RESULTS, session.language(lang)))
     else:
         runs = store.runs(session.RESULTS)
         _say(tables.as_json(runs) if json else tables.run_table(runs))
@@ -194,6 +220,40 @@ def bench_fleet(c: Context, on: str = "native", repeats: int = 5, json: bool = F
     _say(tables.as_json(found) if json else bench.fleet_table(found))
 
 
+@command(help={
+    "on": ON, "repeats": "how often each cell is measured", "name": "only this server model; may be repeated",
+    "readme": "write the table into README.md", "json": JSON,
+}, iterable=["name"])
+def bench_models(c: Context, on: str = "auto", repeats: int = 3, name: list[str] | None = None, readme: bool = False,
+                 json: bool = False) -> None:
+    """Compare all server models: CPU and system calls per request, memory per connection, the idle crowd held."""
+    from labs.harness import grid
+    from labs.harness.report import tables, terminal
+
+    with terminal.Follower() as follower:
+        found = grid.measure(on, name or [], grid.MODEL_COLUMNS, repeats, follower)
+    if readme:
+        grid.write_into(ROOT / "README.md", found, "models")
+    _say(tables.as_json(found) if json else grid.as_table(found))
+
+
+@command(help={
+    "on": ON, "repeats": "how often each cell is measured", "name": "only this server model; may be repeated",
+    "readme": "write the table into README.md", "json": JSON,
+}, iterable=["name"])
+def bench_crowd(c: Context, on: str = "auto", repeats: int = 3, name: list[str] | None = None, readme: bool = False,
+                json: bool = False) -> None:
+    """Draw the c10k curve: CPU per request against a growing idle crowd, poller by poller."""
+    from labs.harness import grid
+    from labs.harness.report import tables, terminal
+
+    with terminal.Follower() as follower:
+        found = grid.measure(on, name or grid.CROWD_MODELS, grid.CROWD_COLUMNS, repeats, follower)
+    if readme:
+        grid.write_into(ROOT / "README.md", found, "crowd")
+    _say(tables.as_json(found) if json else grid.as_table(found))
+
+
 # --- doctor, test ----------------------------------------------------------------------------------------------------
 
 
@@ -229,10 +289,11 @@ def _namespace(name: str, doc: str, **tasks: object) -> Collection:
 
 
 namespace = Collection(doctor, test)
-namespace.add_collection(_namespace("lab", "labs", list=lab_list, show=lab_show, run=lab_run, results=lab_results,
-                                    clean=lab_clean))
+namespace.add_collection(_namespace("lab", "labs", list=lab_list, show=lab_show, run=lab_run, trace=lab_trace,
+                                    results=lab_results, clean=lab_clean))
 namespace.add_collection(_namespace("image", "the lab image", build=image_build, list=image_list, save=image_save,
                                     load=image_load))
 namespace.add_collection(_namespace("server", "server models", list=server_list, run=server_run))
 namespace.add_collection(_namespace("client", "the client fleet", run=client_run))
-namespace.add_collection(_namespace("bench", "benchmarks", overhead=bench_overhead, fleet=bench_fleet))
+namespace.add_collection(_namespace("bench", "benchmarks", overhead=bench_overhead, fleet=bench_fleet,
+                                    models=bench_models, crowd=bench_crowd))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import locale
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,16 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 def get_lab(name: str) -> Lab:
     """The lab called `name`. Raises InputError for an unknown name and for every mistake in its lab.yaml."""
     return load_lab(find_lab(ROOT, name) / "lab.yaml")
+
+
+def language(word: str) -> Language:
+    """The language called `word`; for "" the locale's, English where it is neither. Raises InputError."""
+    known: tuple[Language, ...] = get_args(Language)
+    if word:
+        _one_of("--lang", word, known)
+        return next(each for each in known if each == word)
+    spoken = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "") or locale.getlocale()[0]
+    return "zh" if (spoken or "").lower().startswith(("zh", "chinese")) else "en"
 
 
 def handout(lab: Lab, language: Language = "en") -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from labs.harness.availability import probe, why_unavailable
-from labs.harness.catalog import ROOT, did_you_mean, server_models
+from labs.harness.catalog import did_you_mean, find_server
 from labs.harness.deploy.base import Backend, Deadline, Spec
 from labs.harness.errors import InputError, MachineError
 from labs.harness.events import Listener, Note
@@ -28,7 +29,10 @@ SCRIPT: tuple[Step, ...] = (
     (160, 1, "ask"), (200, 1, "leave"), (240, 2, "leave"), (280, 3, "leave"))
 """(milliseconds, client, what): the first connects and says nothing, the second asks, the third asks twice."""
 
+ACTIONS = ("connect", "ask", "leave")
 SCRIPT_SECONDS = 90.0
+
+
 def trace(names: Sequence[str], on: str = "auto", listen: Listener = lambda event: None,
           script: Sequence[Step] = SCRIPT, profile: str = "") -> list[Timeline]:
     """Plays `script` to each of the server models, one after the other, and returns what each did.
@@ -51,15 +55,30 @@ def trace(names: Sequence[str], on: str = "auto", listen: Listener = lambda even
         return found
 
 
+def read_script(path: Path) -> list[Step]:
+    """A script of clients from a JSON file. Raises InputError where it is none."""
+    try:
+        steps = json.loads(path.read_text("utf-8"))
+        script = [(float(at), int(client), str(what)) for at, client, what in steps]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read", error.strerror or str(error)) from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is no script of clients", str(error),
+                         'write a list of steps, for instance [[0, 1, "connect"], [40, 1, "ask"], [80, 1, "leave"]]',
+                         ) from None
+    if wrong := [what for _, _, what in script if what not in ACTIONS]:
+        raise InputError(f"{path}: a client cannot '{wrong[0]}'{did_you_mean(wrong[0], ACTIONS)}",
+                         f"it can {', '.join(ACTIONS)}")
+    return script
+
+
 def find_model(name: str) -> ServerModel:
-    known = server_models(ROOT)
-    if name not in known:
-        raise InputError(f"there is no server model '{name}'{did_you_mean(name, known)}", "",
-                         "invoke server.list shows them")
-    if known[name].protocol != "tcp":
+    """The server model called `name`, if the script's clients can talk to it. Raises InputError otherwise."""
+    model = find_server(name)
+    if model.protocol != "tcp":
         raise InputError(f"{name} cannot be traced",
-                         f"it speaks {known[name].protocol}, the script's clients speak plain TCP")
-    return known[name]
+                         f"it speaks {model.protocol}, the script's clients speak plain TCP")
+    return model
 
 
 def _trace_one(backend: Backend, model: ServerModel, profile: Profile, script: Sequence[Step]) -> Timeline:

@@ -35,7 +35,8 @@ class Spec:
     descriptors: int | None = None
     """Limit on open descriptors; None: as many as the machine gives."""
     memory_bytes: int = 2 * 2**30
-    pids: int = 4096
+    pids: int = 1024
+    """Processes and threads it may have in a container."""
     folder: Path | None = None
     """A folder of the user's to run in (read-only in a container) instead of the project's own code."""
     environment: tuple[tuple[str, str], ...] = ()

@@ -21,7 +21,7 @@ from labs.harness.model.run import (
 from labs.harness.model.words import NAME, Frozen, Language, Name, Outcome, Profile, Protocol, Text, say
 
 __all__ = [
-    "NAME", "QUICK", "Cell", "Claim", "Experiment", "Fact", "FleetResult", "Frozen", "Lab", "Language", "Latency",
-    "Load", "Machine", "Name", "Outcome", "Profile", "Protocol", "Result", "Run", "ServerModel", "Text", "Timing", "Trial",
-    "Usage", "Verdict", "say",
+    "NAME", "QUICK", "Cell", "Claim", "Experiment", "Fact", "FleetResult", "Frozen", "Lab", "Language",
+    "Latency", "Load", "Machine", "Name", "Outcome", "Profile", "Protocol", "Result", "Run", "ServerModel",
+    "Text", "Timing", "Trial", "Usage", "Verdict", "say",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -178,6 +178,17 @@ def end_of_run(run: Run, results: Path, language: Language = "en") -> Group:
     parts.append(Line(f"figures: {results / run.id / 'result.json'}"))
     parts.append(Line("next: " + next_step(run)))
     return Group(*parts)
+
+
+def all_verdicts(runs: Sequence[Run]) -> Table:
+    """One line per claim of every run."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title="\nAll labs", title_justify="left")
+    for column in ("lab", "claim", "verdict", "figures"):
+        table.add_column(column, no_wrap=column != "figures")
+    for run in runs:
+        for verdict in run.verdicts:
+            table.add_row(run.lab, verdict.claim, Line(verdict.outcome, COLOURS[verdict.outcome]), verdict.figures)
+    return table
 
 
 def next_step(run: Run) -> str:
