@@ -1,7 +1,7 @@
 """Two coroutines that wait, in one thread: politely, rudely, and with the rude call handed to another thread.
 
 The figures called times_... say how long both took together, in units of one wait: 1 = at the same time, 2 = one
-after the other. threads: how many the process had while both waited politely.
+after the other. threads_seen: how many the process had while both waited politely.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable
 
 WAIT_SECONDS = 0.1
 
-threads = 0
+threads_seen = 0
 
 
 async def polite() -> None:
-    global threads
+    global threads_seen
     await asyncio.sleep(WAIT_SECONDS)  # gives the thread back until the time is up
-    threads = max(threads, threading.active_count())
+    threads_seen = max(threads_seen, threading.active_count())
 
 
 async def rude() -> None:
@@ -37,7 +37,7 @@ async def both(wait: Callable[[], Awaitable[None]]) -> float:
 
 
 print(json.dumps({
-    "times_asyncio_sleep": asyncio.run(both(polite)), "threads": threads,
+    "times_asyncio_sleep": asyncio.run(both(polite)), "threads_seen": threads_seen,
     "times_time_sleep": asyncio.run(both(rude)),
     "times_to_thread": asyncio.run(both(handed_over)),
 }))

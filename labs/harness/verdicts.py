@@ -149,7 +149,7 @@ def _judge_measure(claim: Claim, results: Sequence[Result], profile: Profile,
     assert threshold is not None
     known: dict[str, Any] = {
         "threshold": threshold, "metric": metric.name, "unit": "times" if claim.against else metric.unit,
-        "of_values": columns[0], "against_values": columns[1] if claim.against else ()}
+        "said": _said(cells[0], results), "of_values": columns[0], "against_values": columns[1] if claim.against else ()}
     if not repeats:
         reason = "; ".join(doubts) or "no repeat measured both"
         return _verdict(claim, "inconclusive", f"{reason}; nothing to compare", platform, **known)
@@ -173,6 +173,11 @@ def _judge_measure(claim: Claim, results: Sequence[Result], profile: Profile,
     figures = "; ".join([compare(found, claim, known["unit"]), *doubts])
     return _verdict(claim, outcome, figures, platform, value=found.value, low=_finite(found.low),
                     high=_finite(found.high), **known)
+
+
+def _said(cell: Cell, results: Iterable[Result]) -> str:
+    """The last line that the cell's server wrote on stderr."""
+    return next((result.log[-1] for result in results if result.trial.cell == cell and result.log), "")
 
 
 def _doubts(cell: Cell, series: _Series) -> list[str]:

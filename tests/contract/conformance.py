@@ -6,39 +6,44 @@ The suite talks to a server by its address. Who started it is the starter's affa
 
 from __future__ import annotations
 
-import ast
 import importlib
 import os
-import selectors
-import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 import pytest
+from talking import (  # noqa: F401 - the suite's tests take everything from here
+    DEADLINE,
+    QUIET,
+    answered,
+    ask,
+    connect,
+    eventually,
+    flood,
+    pump,
+    receive,
+    settled,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
+from labs.harness.catalog import ROOT, server_models
+
 SERVERS = ROOT / "servers"
-DEADLINE = 20.0
-"""Seconds that anything may take before it counts as hung; nothing waits that long when all is well."""
-
-QUIET = 0.3
-"""Seconds of silence after which a socket counts as stuck."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A server model as its source says, read without importing it."""
+    """A server model as the catalogue finds it, without importing it. `name` is its file's, without `_server.py`."""
 
     path: Path
     docstring: str
-    requires: tuple[str, ...] | None
+    """Its first line."""
+    requires: tuple[str, ...]
     protocol: str
 
     @property
@@ -50,23 +55,14 @@ class Model:
         return ".".join(self.path.relative_to(ROOT).with_suffix("").parts)
 
 
-def read_model(path: Path) -> Model:
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except SyntaxError:  # this model's own tests fail and say where, the others' run
-        return Model(path, "", None, "tcp")
-    constants: dict[str, Any] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                constants[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:  # not a plain literal, so none of ours
-                continue
-    return Model(path, ast.get_docstring(tree) or "", constants.get("REQUIRES"), constants.get("PROTOCOL", "tcp"))
-
-
-ALL_MODELS = [read_model(path) for path in sorted(SERVERS.glob("*/*_server.py"))]
+ALL_MODELS = [Model(ROOT / model.path, model.summary, model.requires, model.protocol)
+              for model in server_models().values()]
 TCP_MODELS = [model for model in ALL_MODELS if model.protocol == "tcp"]
+
+
+def read_model(path: Path) -> Model:
+    """The model in that file."""
+    return next(model for model in ALL_MODELS if model.path == path)
 
 
 @dataclass(frozen=True)
@@ -187,8 +183,12 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
-def start_natively(model: Model, arguments: Sequence[str] = (), limits: Limits = Limits()) -> NativeServer:
-    """Starts the model as a process of this Python; returns when it has said READY. Skips where that cannot be."""
+def start_natively(model: Model, arguments: Sequence[str] = (), limits: Limits = Limits(),
+                   environment: dict[str, str] | None = None) -> NativeServer:
+    """Starts the model as a process of this Python; returns when it has said READY. Skips where that cannot be.
+
+    environment: the process's variables; None: those of this process.
+    """
 
     def set_limits() -> None:
         import resource
@@ -202,7 +202,7 @@ def start_natively(model: Model, arguments: Sequence[str] = (), limits: Limits =
         pytest.skip("a limit on processes needs a container: natively it counts all processes of the user")
     command = [sys.executable, "-m", model.module, "--port", "0", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               preexec_fn=set_limits if limits.descriptors else None)
+                               env=environment, preexec_fn=set_limits if limits.descriptors else None)
     server = NativeServer(process)
     heard = threading.Event()
 
@@ -231,100 +231,8 @@ def lacking(model: Model) -> list[str]:
     return importlib.import_module("servers.contract").missing(model.requires or ())
 
 
-def eventually(condition: Any, what: str, seconds: float = DEADLINE) -> None:
-    """Waits until condition() is true; fails after the deadline."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"never so: {what}"
-        time.sleep(0.02)
-
-
-def settled(figure: Any) -> Any:
-    """figure() once it has stayed the same for a moment: pools start their workers after READY."""
-    last = [figure()]
-
-    def same() -> bool:
-        time.sleep(0.1)
-        last.append(figure())
-        return bool(last[-1] == last[-2])
-
-    eventually(same, "the figure settles")
-    return last[-1]
-
-
-def connect(server: Server, receive_buffer: int = 0) -> socket.socket:
-    """A client's socket. receive_buffer: bytes the kernel may hold for it (0: the kernel's choice)."""
-    client = socket.socket()
-    client.settimeout(DEADLINE)
-    if receive_buffer:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 262_144)  # a smaller one would trickle
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    client.connect(server.address)
-    return client
-
-
-def receive(client: socket.socket, count: int) -> bytes:
-    """Exactly `count` bytes, or fewer if the server closes before."""
-    pieces = []
-    while count and (piece := client.recv(min(count, 1 << 20))):
-        pieces.append(piece)
-        count -= len(piece)
-    return b"".join(pieces)
-
-
-def ask(client: socket.socket, request: bytes = b"hello") -> None:
-    """One request and its right answer."""
-    client.sendall(request)
-    assert receive(client, len(request)) == request.upper()
-
-
-def flood(client: socket.socket, data: bytes) -> int:
-    """Sends without ever receiving, until all is sent or the server takes no more; returns the bytes sent."""
-    client.settimeout(QUIET)
-    view, sent = memoryview(data), 0
-    try:
-        while sent < len(data):
-            sent += client.send(view[sent : sent + 65536])
-    except TimeoutError:
-        pass
-    client.settimeout(DEADLINE)
-    return sent
-
-
-def pump(client: socket.socket, data: bytes, half_close: bool = False) -> bytes:
-    """Sends `data` while receiving; returns what came back: as many bytes, or with half_close all until the end."""
-    client.setblocking(False)
-    view, sent, answer = memoryview(data), 0, bytearray()
-    with selectors.DefaultSelector() as selector:
-        selector.register(client, selectors.EVENT_READ | selectors.EVENT_WRITE)
-        while half_close or len(answer) < len(data):
-            ready = selector.select(DEADLINE)
-            assert ready, f"stuck: {sent} bytes sent, {len(answer)} received"
-            if ready[0][1] & selectors.EVENT_WRITE:
-                sent += client.send(view[sent : sent + 65536])
-                if sent == len(data):
-                    selector.modify(client, selectors.EVENT_READ)
-                    if half_close:
-                        client.shutdown(socket.SHUT_WR)
-            if ready[0][1] & selectors.EVENT_READ:
-                if not (piece := client.recv(65536)):
-                    break
-                answer += piece
-    client.settimeout(DEADLINE)
-    return bytes(answer)
-
-
-def answered(clients: Iterable[socket.socket], at_least: int, seconds: float = DEADLINE) -> list[socket.socket]:
-    """Those clients that have something to receive: as soon as there are `at_least`, or when the time is over."""
-    end = time.monotonic() + seconds
-    with selectors.DefaultSelector() as selector:
-        for client in clients:
-            selector.register(client, selectors.EVENT_READ)
-        ready: dict[socket.socket, None] = {}
-        while len(ready) < at_least and (left := end - time.monotonic()) > 0:
-            for key, _ in selector.select(left):
-                assert isinstance(key.fileobj, socket.socket)
-                ready[key.fileobj] = None
-                selector.unregister(key.fileobj)
-    return list(ready)
+def start_if_offered(model: Model, arguments: Sequence[str] = (), limits: Limits = Limits()) -> NativeServer:
+    """start_natively, but skips a model whose requirements this machine does not meet."""
+    if absent := lacking(model):
+        pytest.skip(f"{model.name}: this machine has no {', '.join(absent)}")
+    return start_natively(model, arguments, limits)

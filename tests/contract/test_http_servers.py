@@ -356,8 +356,8 @@ def test_descriptors_that_run_out_are_survived(server: Start, model: Model) -> N
         client.socket.sendall(request(b"hello"))
     assert len(c.answered([client.socket for client in clients], limit // 2)) >= limit // 2
     before = running.cpu()
-    time.sleep(1)
-    assert running.cpu() - before < 0.2, "it spins while it waits for a descriptor"
+    time.sleep(0.5)
+    assert running.cpu() - before < 0.1, "it spins while it waits for a descriptor"
     served = waiting = refused = 0
     for client in clients:
         if not select.select([client.socket], [], [], 0)[0]:
@@ -390,8 +390,8 @@ def test_idle_costs_nothing(server: Start, model: Model) -> None:  # noqa: F811
     for client in clients[:10]:
         client.ask()
     before = running.cpu()
-    time.sleep(1)
-    assert running.cpu() - before < 0.05
+    time.sleep(0.6)
+    assert running.cpu() - before < 0.06
     for client in clients:
         client.socket.close()
 
@@ -420,8 +420,3 @@ def test_twisted_takes_its_reactor_from_the_command_line(server: Start, model: M
             with contextlib.suppress(FileNotFoundError):  # the client's, closed just now
                 opened.append(str(entry.readlink()))
         assert ("anon_inode:[eventpoll]" in opened) == (reactor in ("epoll", "asyncio"))
-
-
-@every_model
-def test_source_is_readable_in_two_minutes(model: Model) -> None:
-    test_servers.test_source_is_readable_in_two_minutes(model)

@@ -22,13 +22,16 @@ from conformance import Limits, Model, Server, ask, connect, nature, receive
 
 EVERY_BYTE = bytes(range(256))
 EIGHT_MEGABYTES = random.Random(8).randbytes(8_000_000)
+MORE_THAN_THE_KERNEL_TAKES = 128_000_000
+"""Bytes. On Linux a connection's receive buffer grows up to 32 MiB, and the server's send buffer holds 4 more."""
+
 Start = Callable[..., Server]
 
 
 @pytest.fixture
 def start_server() -> Start:
     """The starter: override it to run the suite elsewhere."""
-    return c.start_natively
+    return c.start_if_offered
 
 
 @pytest.fixture
@@ -37,8 +40,6 @@ def server(start_server: Start) -> Iterator[Start]:
     started: list[Server] = []
 
     def start(model: Model, *arguments: str, **limits: int) -> Server:
-        if lacking := c.lacking(model):
-            pytest.skip(f"{model.name}: this machine has no {', '.join(lacking)}")
         started.append(start_server(model, arguments, Limits(**limits)))
         return started[-1]
 
@@ -55,7 +56,6 @@ def each(models: list[Model]) -> Any:
 
 
 every_model = each(c.TCP_MODELS)
-bounded = each([model for model in c.TCP_MODELS if nature(model).serves_at_once])
 
 
 def all_served(clients: list[socket.socket]) -> None:
@@ -105,9 +105,13 @@ def test_bytes_cut_anywhere(server: Start, model: Model) -> None:
 @every_model
 def test_eight_megabytes_through_a_slow_reader(server: Start, model: Model) -> None:
     with connect(server(model), receive_buffer=16384) as client:
-        sent = c.flood(client, EIGHT_MEGABYTES)
-        assert sent < len(EIGHT_MEGABYTES), "the server was never kept from sending"
-        assert c.pump(client, EIGHT_MEGABYTES[sent:], half_close=True) == EIGHT_MEGABYTES.upper()
+        sent = c.flood(client, EIGHT_MEGABYTES, MORE_THAN_THE_KERNEL_TAKES)
+        assert sent < MORE_THAN_THE_KERNEL_TAKES, "the server was never kept from sending"
+        turns, rest = divmod(sent, len(EIGHT_MEGABYTES))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 262_144)  # the rest need not come by drops
+        answer = c.pump(client, b"the end", half_close=True)
+        right = answer == (EIGHT_MEGABYTES * turns + EIGHT_MEGABYTES[:rest] + b"the end").upper()
+        assert right, f"{len(answer)} bytes came back for {sent + 7}, or wrong ones"  # a diff of them takes minutes
 
 
 @every_model
@@ -115,7 +119,8 @@ def test_half_close_is_answered_to_the_end(server: Start, model: Model) -> None:
     running = server(model)
     for data in (b"", b"last words", EIGHT_MEGABYTES[:1_000_000]):
         with connect(running) as client:
-            assert c.pump(client, data, half_close=True) == data.upper()
+            right = c.pump(client, data, half_close=True) == data.upper()
+            assert right, len(data)
 
 
 @every_model
@@ -143,15 +148,15 @@ def test_a_client_that_never_reads_stalls_only_itself(server: Start, model: Mode
     with connect(running, receive_buffer=16384) as deaf:
         ask(deaf)  # whatever a client costs has been paid when the memory is measured
         before = c.settled(running.memory)
-        sent = c.flood(deaf, EIGHT_MEGABYTES * 4)
-        assert sent < len(EIGHT_MEGABYTES) * 4, "the server never stopped reading"
+        sent = c.flood(deaf, EIGHT_MEGABYTES, MORE_THAN_THE_KERNEL_TAKES)
+        assert sent < MORE_THAN_THE_KERNEL_TAKES, "the server never stopped reading"
         assert running.memory() - before < 4_000_000
         if nature(model).serves_at_once != 1:
             for _ in range(3):
                 with connect(running) as other:
                     ask(other)
         spent = running.cpu()
-        time.sleep(0.5)
+        time.sleep(0.4)
         assert nature(model).busy_when_idle or running.cpu() - spent < 0.1, "the server spins on the stalled client"
 
 
@@ -166,8 +171,8 @@ def test_waits_when_descriptors_run_out_and_goes_on(server: Start, model: Model)
     first = c.answered(clients, expected)
     assert len(first) >= expected
     before = running.cpu()
-    time.sleep(1)
-    assert nature(model).busy_when_idle or running.cpu() - before < 0.2, "it spins while it waits for a descriptor"
+    time.sleep(0.5)
+    assert nature(model).busy_when_idle or running.cpu() - before < 0.1, "it spins while it waits for a descriptor"
     if nature(model).refuses_without_descriptors:
         held = [client for client in c.answered(clients, 60) if survives(client)]
         assert limit // 2 <= len(held) < limit
@@ -202,149 +207,9 @@ def test_idle_costs_nothing_but_for_the_busy_poll(server: Start, model: Model) -
     for client in clients[: nature(model).serves_at_once]:
         ask(client)
     before, start = running.cpu(), time.monotonic()
-    time.sleep(1)
+    time.sleep(0.6)
     load = (running.cpu() - before) / (time.monotonic() - start)
     # A spin would take a whole CPU; on a crowded machine it gets what is left of one.
-    assert load > 0.3 if nature(model).busy_when_idle else load < 0.05
+    assert load > 0.3 if nature(model).busy_when_idle else load < 0.1
     for client in clients:
         client.close()
-
-
-# What some do by nature
-
-
-@bounded
-def test_serves_so_many_at_once_and_the_others_wait(server: Start, model: Model) -> None:
-    running = server(model)
-    bound = nature(model).serves_at_once
-    assert bound
-    clients = [connect(running) for _ in range(bound + 3)]
-    for client in clients:
-        client.sendall(b"hello")
-    assert len(c.answered(clients, bound)) == bound
-    assert len(c.answered(clients, bound + 1, 3 * c.QUIET)) == bound
-    all_served(clients)
-
-
-@each([model for model in c.TCP_MODELS if model.name in ("thread_pool", "process_pool")])
-def test_the_size_of_a_pool_is_an_option(server: Start, model: Model) -> None:
-    running = server(model, "--threads" if model.name == "thread_pool" else "--processes", "2")
-    clients = [connect(running) for _ in range(5)]
-    for client in clients:
-        client.sendall(b"hello")
-    assert len(c.answered(clients, 2)) == 2
-    assert len(c.answered(clients, 3, 3 * c.QUIET)) == 2
-    all_served(clients)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows counts sockets instead of numbering descriptors")
-@each([model for model in c.TCP_MODELS if nature(model).select_limit])
-def test_select_refuses_the_newest_beyond_its_limit(server: Start, model: Model) -> None:
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 2048:
-        pytest.skip(f"needs 2,048 descriptors, the hard limit here is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
-    try:
-        running = server(model, descriptors=2048)
-        clients = [connect(running) for _ in range(1100)]
-        outcome = []
-        for client in clients:
-            try:
-                client.sendall(b"hello")
-                outcome.append(survives(client))
-            except OSError:
-                outcome.append(False)
-        held = sum(outcome)
-        assert 1000 < held < 1024
-        assert outcome == [True] * held + [False] * (1100 - held), "not the newest were refused"
-        refusals = running.stderr().splitlines()
-        assert len(refusals) == 1100 - held
-        assert all(line.endswith("filedescriptor out of range in select()") for line in refusals)
-        for client in clients[:100]:
-            client.close()
-        with connect(running) as late:
-            ask(late)
-        for client in clients[100:]:
-            client.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@each([model for model in c.TCP_MODELS if model.name == "process_pool"])
-def test_a_dead_worker_is_replaced(server: Start, model: Model) -> None:
-    running = server(model)
-    if not isinstance(running, c.NativeServer):
-        pytest.skip("workers are killed by their process id, which only the native backend knows")
-    c.settled(running.processes)
-    workers = running.tree()[1:]
-    assert len(workers) == nature(model).serves_at_once
-    for worker in workers:
-        worker.kill()
-    old = {worker.pid for worker in workers}
-    c.eventually(lambda: len({p.pid for p in running.tree()[1:]} - old) == len(workers), "the workers are replaced")
-    with connect(running) as client:
-        ask(client)
-
-
-@each([model for model in c.TCP_MODELS if model.requires == ("os.fork",)])
-def test_children_die_with_their_parent(server: Start, start_server: Start, model: Model) -> None:
-    if sys.platform != "linux":
-        pytest.skip("only Linux lets a child ask to die with its parent")
-    if lacking := c.lacking(model):
-        pytest.skip(f"no {lacking}")
-    running = start_server(model, (), Limits())
-    if not isinstance(running, c.NativeServer):
-        pytest.skip("the parent is killed by its process id, which only the native backend knows")
-    with connect(running) as client:
-        ask(client)
-        children = running.tree()[1:]
-        assert children
-        running.process.kill()
-        running.process.wait(c.DEADLINE)
-        c.eventually(lambda: all(c.gone(child) for child in children), "the children are gone")
-
-
-# The process contract
-
-
-@every_model
-def test_source_is_readable_in_two_minutes(model: Model) -> None:
-    text = model.path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 100
-    first, second, *rest = model.docstring.splitlines()
-    assert first.endswith(".") and not second and rest, "one sentence, an empty line, the idea"
-    assert isinstance(model.requires, tuple)
-
-
-def test_no_file_shadows_the_standard_library() -> None:
-    assert not {path.stem for path in c.SERVERS.rglob("*.py")} & sys.stdlib_module_names
-    assert c.TCP_MODELS
-
-
-def run_model(path: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
-    code = f"import sys, runpy; sys.path.insert(0, {str(c.ROOT)!r}); runpy.run_path({str(path)!r}, run_name='__main__')"
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=c.DEADLINE)
-
-
-def test_a_model_that_lacks_something_exits_69(tmp_path: Any) -> None:
-    path = tmp_path / "wishful_server.py"
-    path.write_text(textwrap.dedent('''
-        """A model for a machine that nobody has."""
-        from servers.contract import run
-        def serve(listener):
-            raise AssertionError("served without what it requires")
-        run(serve, ("select.select", "select.crystal_ball", "no_such_module"))
-    '''), encoding="utf-8")
-    done = run_model(path)
-    assert done.returncode == 69 and not done.stdout
-    assert done.stderr == "unavailable: this machine has no select.crystal_ball, no_such_module\n"
-
-
-def test_a_busy_port_exits_1_with_one_line(server: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = run_model(c.SERVERS / "blocking" / "blocking_server.py", "--port", str(port))
-    assert done.returncode == 1 and not done.stdout
-    assert done.stderr.startswith(f"cannot listen on 127.0.0.1 port {port}: ") and done.stderr.count("\n") == 1

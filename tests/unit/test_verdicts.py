@@ -201,3 +201,10 @@ def test_a_run_is_judged_claim_by_claim_and_fail_on_counts():
     (3.0, "", "3"), (123456.7, "bytes", "123,457"), (0, "", "0")])
 def test_numbers(value, unit, text):
     assert number(value, unit) == text
+
+
+def test_the_last_line_of_the_server_is_shown_with_the_claim():
+    said = [one.model_copy(update={"log": ("first", "filedescriptor out of range in select()")})
+            for one in results([0.5] * 3, [0.05] * 3)]
+    assert verdict(claim(), said).said == "filedescriptor out of range in select()"
+    assert verdict(claim(), results([0.5] * 3, [0.05] * 3)).said == ""

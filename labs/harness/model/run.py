@@ -159,6 +159,8 @@ class Verdict(Frozen):
     of_values: tuple[float, ...] = ()
     against_values: tuple[float, ...] = ()
     """The metric per repeat."""
+    said: str = ""
+    """What the server wrote on stderr at last, while it was measured. Shown, never believed."""
     platform: str = ""
     emulated: bool = False
     """True where the platform is a profile of Linux with pollers taken away."""

@@ -134,6 +134,8 @@ def verdicts(run: Run, language: Language = "en") -> RenderableType:
     for verdict in run.verdicts:
         about = Line(say(verdict.text, language), "bold")
         about.append(f"\n{verdict.figures}", "not bold cyan")
+        if verdict.said:
+            about.append(f'\nthe server said: "{verdict.said}"', "not bold italic")
         if explanation := say(verdict.explanation, language):
             about.append(f"\n{explanation}", "not bold")
         label = Line(verdict.outcome, COLOURS[verdict.outcome])
@@ -144,18 +146,19 @@ def verdicts(run: Run, language: Language = "en") -> RenderableType:
     return table
 
 
+POLLERS = ("select", "poll", "epoll", "kqueue", "iocp")
+
+
 def platforms(run: Run) -> Table:
     """The pollers of every profile of the run, and what the standard library makes of them."""
-    table = Table(title="What each platform offers", title_justify="left", box=None, pad_edge=False)
-    table.add_column("profile", no_wrap=True)
-    for name in ("select", "poll", "epoll", "kqueue", "iocp"):
-        table.add_column(name)
-    table.add_column("DefaultSelector")
-    table.add_column("asyncio loop")
+    table = Table(title="What each platform offers", title_justify="left", box=None, pad_edge=False,
+                  padding=(0, 2, 0, 0))
+    for column in ("profile", "pollers", "DefaultSelector", "asyncio loop"):
+        table.add_column(column)
     for profile, facts in run.platforms.items():
-        offered = ["yes" if facts[name] else "-" for name in ("select", "poll", "epoll", "kqueue", "iocp")]
         name = f"{profile} (emulated)" if profile in EMULATED else profile
-        table.add_row(name, *offered, str(facts["default-selector"]), str(facts["asyncio-loop"]))
+        table.add_row(name, ", ".join(poller for poller in POLLERS if facts[poller]), str(facts["default-selector"]),
+                      str(facts["asyncio-loop"]))
     return table
 
 
