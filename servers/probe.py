@@ -130,7 +130,8 @@ def why_missing(names: str) -> str:
         return f"io_uring: {io_uring() or 'this kernel or this architecture lacks what the ring needs'}"
     if all(name.partition(".")[0] in sys.stdlib_module_names for name in names.split(" or ")):
         return f"{sys.platform} has no {names}"
-    return f"the package {names} is not installed"
+    packages = dict.fromkeys(name.partition(".")[0] for name in names.split(" or "))
+    return f"the package {' or '.join(packages)} is not installed"
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ knocks only when everybody sleeps again. A worker accepts and hangs up at once, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -38,10 +39,8 @@ def by_epoll(listener: socket.socket, flags: int = 0) -> None:
         poller.register(listener, select.EPOLLIN | flags)
         while True:
             poller.poll()
-            try:
+            with contextlib.suppress(BlockingIOError):  # another worker was faster
                 greet(listener.accept()[0])
-            except BlockingIOError:  # another worker was faster
-                pass
 
 
 def by_accept(listener: socket.socket) -> None:

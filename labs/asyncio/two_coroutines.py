@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
-WAIT_SECONDS = 0.1
+WAIT_SECONDS = 0.15
 
 threads_seen = 0
 

@@ -8,9 +8,9 @@ from things import closed_number, file_at_its_end, pipe_with_a_byte, report, spo
 
 
 def answer(*descriptors: int) -> list[int] | None:
-    """Who is readable, without waiting; None where the call fails."""
+    """Who is readable, at once or within a second; None where the call fails."""
     try:
-        return select.select(descriptors, [], [], 0)[0]
+        return select.select(descriptors, [], [], 1.0)[0]
     except (OSError, ValueError):
         return None
 

@@ -7,10 +7,9 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-
-Ask = Callable[..., int]
+from typing import NoReturn
 
 
 @contextmanager
@@ -52,7 +51,7 @@ def report(**figures: int) -> None:
     print(json.dumps(figures))
 
 
-def unavailable(what: str) -> None:
+def unavailable(what: str) -> NoReturn:
     """Ends the program: this platform has no such poller."""
     print(f"{sys.platform} has no {what} here", file=sys.stderr)
     raise SystemExit(69)

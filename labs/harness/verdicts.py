@@ -149,7 +149,8 @@ def _judge_measure(claim: Claim, results: Sequence[Result], profile: Profile,
     assert threshold is not None
     known: dict[str, Any] = {
         "threshold": threshold, "metric": metric.name, "unit": "times" if claim.against else metric.unit,
-        "said": _said(cells[0], results), "of_values": columns[0], "against_values": columns[1] if claim.against else ()}
+        "said": _said(cells[0], results), "of_values": columns[0],
+        "against_values": columns[1] if claim.against else ()}
     if not repeats:
         reason = "; ".join(doubts) or "no repeat measured both"
         return _verdict(claim, "inconclusive", f"{reason}; nothing to compare", platform, **known)

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import select
 import socket
 
-from servers.contract import run, transform
+from servers.contract import missing, run, transform
 
 REQUIRES = ("twisted",)
 
@@ -25,8 +26,15 @@ def options(parser: argparse.ArgumentParser) -> None:
                         help="the poller under the loop (default: what twisted thinks best here)")
 
 
-def serve(listener: socket.socket, reactor: str = "default") -> None:
+def install(reactor: str) -> None:
+    """Makes the reactor of that name the process's own."""
+    if reactor == "default" and hasattr(select, "epoll") and missing(("select.epoll",)):
+        reactor = "poll"  # twisted goes by the name; here it is there and the kernel refuses the call
     importlib.import_module(f"twisted.internet.{reactor}{'' if reactor == 'default' else 'reactor'}").install()
+
+
+def serve(listener: socket.socket, reactor: str = "default") -> None:
+    install(reactor)
     from twisted.internet import reactor as loop
     from twisted.internet.interfaces import IHalfCloseableProtocol
     from twisted.internet.protocol import Factory, Protocol

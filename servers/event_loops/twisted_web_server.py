@@ -10,12 +10,11 @@ for a closed one; Talk mends both. Out of descriptors, twisted accepts the newes
 
 from __future__ import annotations
 
-import importlib
 import socket
 from typing import TYPE_CHECKING
 
 from servers.contract import run, transform
-from servers.event_loops.twisted_server import options
+from servers.event_loops.twisted_server import install, options
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -25,7 +24,7 @@ PROTOCOL = "http"
 
 
 def serve(listener: socket.socket, reactor: str = "default") -> None:
-    importlib.import_module(f"twisted.internet.{reactor}{'' if reactor == 'default' else 'reactor'}").install()
+    install(reactor)
     from twisted.internet import reactor as loop
     from twisted.internet.interfaces import IHalfCloseableProtocol
     from twisted.web.http import HTTPChannel

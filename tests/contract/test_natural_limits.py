@@ -13,11 +13,15 @@ from conformance import Model, ask, connect, nature, receive
 from test_servers import Start, all_served, each, server, start_server, survives  # noqa: F401 (fixtures)
 
 from labs.harness.deploy.native_backend import environment
+from labs.harness.model import Profile
 from servers.contract import EXIT_UNAVAILABLE
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has profiles that take pollers away")
 bounded = each([model for model in c.TCP_MODELS if nature(model).serves_at_once])
-POLLERS = {"poll-only": {"select.epoll"}, "select-only": {"select.epoll", "select.poll"}}
+POLLERS: dict[Profile, set[str]] = {
+    "poll-only": {"select.epoll"},
+    "select-only": {"select.epoll", "select.EPOLLEXCLUSIVE", "select.poll"},
+}
 """What each profile takes away."""
 
 
@@ -164,34 +168,32 @@ def welcome(running: c.Server) -> bool:
 # A poller that the platform does not have
 
 
-@linux_only
-@pytest.mark.parametrize("profile", POLLERS)
-@each([model for model in c.ALL_MODELS if {"select.epoll", "select.poll"} & set(model.requires)])
-def test_a_model_without_its_poller_exits_69(model: Model, profile: str) -> None:
-    gone = POLLERS[profile] & set(model.requires)
-    if not gone:
-        return serves_under(profile, model)
-    done = subprocess.run([sys.executable, "-m", model.module], cwd=c.ROOT, env=environment(profile), text=True,
-                          capture_output=True, timeout=c.DEADLINE)
-    assert (done.returncode, done.stdout) == (EXIT_UNAVAILABLE, "")
-    assert done.stderr.startswith("unavailable: this machine has no ") and all(name in done.stderr for name in gone)
+def absent(model: Model, profile: Profile) -> list[str]:
+    """What the profile leaves the model without: requirements of which no alternative remains."""
+    elsewhere = POLLERS[profile] | {"select.kqueue", "asyncio.ProactorEventLoop", "winloop"}
+    return [names for names in model.requires if set(names.split(" or ")) <= elsewhere]
 
 
 @linux_only
 @pytest.mark.parametrize("profile", POLLERS)
-@named("blocking", "select", "selectors", "asyncio_streams", "asyncio_protocol", "tornado", "trio", "gevent", "uvloop",
-       "twisted")
-def test_the_others_serve_without_or_say_what_they_lack(model: Model, profile: str) -> None:
+@each([model for model in c.ALL_MODELS if model.protocol != "udp"])
+def test_without_its_poller_a_model_exits_69_and_the_others_serve(model: Model, profile: Profile) -> None:
     if lacking := c.lacking(model):
         pytest.skip(f"{model.name}: this machine has no {', '.join(lacking)}")
-    serves_under(profile, model)
-
-
-def serves_under(profile: str, model: Model) -> None:
+    if names := absent(model, profile):
+        done = subprocess.run([sys.executable, "-m", model.module], cwd=c.ROOT, env=environment(profile), text=True,
+                              capture_output=True, timeout=c.DEADLINE)
+        assert (done.returncode, done.stdout) == (EXIT_UNAVAILABLE, "")
+        assert done.stderr == f"unavailable: this machine has no {', '.join(names)}\n"
+        return
     running = c.start_natively(model, environment=environment(profile))
     try:
         with connect(running) as client:
-            ask(client)
-        assert "Traceback" not in running.stderr()
+            if model.protocol == "tcp":
+                ask(client)
+            else:
+                client.sendall(b"POST / HTTP/1.1\r\nHost: lab\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+                assert receive(client, 100_000).endswith(b"\r\n\r\nHELLO")
+        assert running.alive() and "Traceback" not in running.stderr()
     finally:
         running.stop()

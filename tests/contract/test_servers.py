@@ -9,9 +9,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
-import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -30,7 +30,7 @@ def test_every_claim_of_the_lesson_is_put_to_the_test() -> None:
 
 
 def test_every_claim_is_put_to_the_test_wherever_it_can_be() -> None:
-    """On a platform without epoll, fork or io_uring some test of each claim still runs, unless it is about just that."""
+    """Without epoll, fork or io_uring some test of each claim still runs, unless it is about just that."""
     needs = {"epoll-callback": "epoll"}
     for profile in ("windows", "macos"):
         for claim_id in set(lesson_ids()) - set(needs):
