@@ -25,8 +25,8 @@ VERSION = 1
 
 
 def new_run_id(lab: str) -> str:
-    """"20260131T120000-select-1a2b": sorts by time (UTC), names the lab, never occurs twice."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{lab}-{secrets.token_hex(2)}"
+    """"20260131T120000-select-1a2b3c4d": sorts by time (UTC), names the lab, never occurs twice."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{lab}-{secrets.token_hex(4)}"
 
 
 def append_result(run: Run, result: Result) -> Run:

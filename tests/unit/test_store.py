@@ -27,7 +27,7 @@ def test_a_run_comes_back_as_it_was(tmp_path):
 
 def test_ids_sort_by_time_and_do_not_collide():
     ids = {store.new_run_id("select") for _ in range(50)}
-    assert len(ids) == 50 and all(re.fullmatch(r"\d{8}T\d{6}-select-[0-9a-f]{4}", one) for one in ids)
+    assert len(ids) == 50 and all(re.fullmatch(r"\d{8}T\d{6}-select-[0-9a-f]{8}", one) for one in ids)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
