@@ -159,6 +159,10 @@ def _message(one: dict[str, Any], where: Path_, value: Any) -> str:
             word = str(where[-2] if where[-1] == KEY else value)
             choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             return f"expected {context['expected']}, not '{word}'{did_you_mean(word, choices)}"
+        case "string_pattern_mismatch" if "program" in where:
+            return "must be a Python file in the lab's folder, like 'two_sleepers.py'"
+        case "string_pattern_mismatch" if "figures" in where:
+            return "must be lower case letters and digits with underscores between, like 'both_seconds'"
         case "string_pattern_mismatch":
             return "must be lower case letters and digits with hyphens between, like 'ten-idle'"
         case "greater_than":
@@ -227,6 +231,12 @@ def _references(data: Any, servers: Collection[str], ids: Collection[str]) -> It
             else:
                 yield from refer(where, other, loads, "load")
                 used.add(str(other))
+
+    for name, experiment in experiments.items():
+        figures = _mapping(experiment).get("figures")
+        for index, figure in enumerate(figures if isinstance(figures, list) else []):
+            if figure in METRICS:
+                yield ("experiments", name, "figures", index), f"'{figure}' is a metric; call the figure otherwise"
 
     keys: dict[str, int] = {}
     for index, claim in enumerate(claims if isinstance(claims, list) else []):

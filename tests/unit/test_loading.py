@@ -202,3 +202,25 @@ def test_the_projects_own_labs_load():
         assert load_lab(path).name == path.parent.name
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         assert first == "# yaml-language-server: $schema=../lab.schema.json"
+
+
+EXPERIMENT = """title: X
+summary: X
+experiments:
+  sleepers: {program: sleepers.py, figures: [both_seconds]}
+claims:
+  - {id: one-watched, claim: x, measure: both_seconds, of: {experiment: sleepers}, at_most: 1.5}
+"""
+
+
+def test_an_experiment_and_its_mistakes(lab):
+    assert lab(EXPERIMENT).experiments["sleepers"].program == "sleepers.py"
+    for old, new, message in (
+            ("figures: [both_seconds]", "figures: [threads, both_seconds]", "'threads' is a metric"),
+            ("measure: both_seconds", "measure: both_second", "there is no figure 'both_second'; did you mean"),
+            ("{experiment: sleepers}", "{experiment: sleeper}", "there is no experiment 'sleeper'; did you mean"),
+            ("{experiment: sleepers}", "{experiment: sleepers, server: select}", "needs either"),
+            ("program: sleepers.py", "program: ../sleepers.py", "must be a Python file in the lab's folder")):
+        with pytest.raises(InputError) as error:
+            lab(EXPERIMENT.replace(old, new))
+        assert message in str(error.value), error.value
