@@ -10,27 +10,26 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from clients.exchanges import Exchange
 from clients.pollers import READ, WRITE
-from clients.protocols import Exchange, Reader
+from clients.protocols import Reader
+from clients.running import RunningLoad
 from clients.system import RESET_ON_CLOSE, name_of
-
-if TYPE_CHECKING:
-    from clients.engine import Engine
 
 clock = time.perf_counter_ns
 NEVER = -1  # of a countdown: none
+RETRY_SECONDS = 0.1  # churn: the pause after a connection that could not be opened
 
 
 class Connection:
-    __slots__ = ("active", "answers", "connecting", "engine", "exchange", "expect", "fd", "flight", "greeting", "held",
-                 "interest", "later", "left", "number", "opened", "queue", "quota", "reader", "recv", "seen", "send",
-                 "sent", "sock", "spoilt", "started", "timed_out", "unsent", "up")
+    __slots__ = ("active", "answers", "connecting", "exchange", "expect", "fd", "flight", "greeting", "held",
+                 "interest", "later", "left", "number", "opened", "queue", "quota", "reader", "recv", "run", "seen",
+                 "send", "sent", "sock", "spoilt", "started", "timed_out", "unsent", "up")
 
-    def __init__(self, engine: Engine, number: int, quota: int) -> None:
-        self.engine, self.number, self.quota = engine, number, quota
-        self.exchange: Exchange = engine.dialogue.exchange(number)
+    def __init__(self, run: RunningLoad, number: int, quota: int) -> None:
+        self.run, self.number, self.quota = run, number, quota
+        self.exchange: Exchange = run.dialogue.exchange(number)
         self.active = self.opened = False
         self.answers = 0  # right ones, in this window
         self.seen = 0  # when the latest greeting was answered, by the clock
@@ -45,24 +44,24 @@ class Connection:
         self.later: deque[tuple[Exchange, int, int]] = deque()  # in flight behind the oldest: intended, sent
         self.unsent: deque[memoryview] = deque()
         self.expect: bytes | None = None  # what run_fast may take as the whole answer
-        self.left = self.engine.load.requests_per_connection or NEVER
-        self.reader: Reader = self.engine.dialogue.reader()
+        self.left = self.run.load.requests_per_connection or NEVER
+        self.reader: Reader = self.run.dialogue.reader()
 
     def open(self) -> None:
-        engine = self.engine
+        run = self.run
         self.reset()
         try:
-            sock = self.sock = socket.socket(engine.family, engine.dialogue.kind)
+            sock = self.sock = socket.socket(run.family, run.dialogue.kind)
         except OSError as error:
-            return engine.failed(self, name_of(error))
+            return self.drop(name_of(error))
         sock.setblocking(False)
         self.prepare(sock)
         self.fd, self.recv, self.send = sock.fileno(), sock.recv, sock.send
         self.connecting, self.interest = True, WRITE
-        engine.sockets[self.fd] = self
-        engine.poller.add(self.fd, WRITE)
+        run.sockets[self.fd] = self
+        run.poller.add(self.fd, WRITE)
         try:
-            sock.connect(engine.target)
+            sock.connect(run.target)
         except BlockingIOError:
             pass
         except OSError as error:
@@ -78,9 +77,9 @@ class Connection:
             return self.drop(name_of(OSError(code, "")))
         self.connecting, self.up = False, True
         self.watch(READ)
-        self.engine.established(first := not self.opened)
+        self.run.established(first := not self.opened)
         self.opened = True
-        if first and self.engine.load.greet:
+        if first and self.run.load.greet:
             self.greeting = True
             self.request(clock())
         else:
@@ -90,61 +89,70 @@ class Connection:
         """Closes without counting anything. abort: with a reset, which leaves no port in TIME_WAIT."""
         if sock := self.sock:
             self.sock, self.up, self.connecting, self.expect = None, False, False, None
-            self.engine.poller.remove(self.fd)
-            del self.engine.sockets[self.fd]
+            self.run.poller.remove(self.fd)
+            del self.run.sockets[self.fd]
             if abort and sock.type == socket.SOCK_STREAM:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             sock.close()
 
     def drop(self, why: str) -> None:
-        """The connection is gone, and not by our will."""
-        held = self.held
+        """The connection is gone, and not by our will. Churn opens it anew."""
+        run, held = self.run, self.held
         self.close()
-        (self.engine.lose if held else self.engine.failed)(self, why)
+        anew = run.started and run.churning
+        if held:
+            run.lose(why)
+            if anew and self.active:
+                self.open()
+        elif anew and self.opened:
+            run.window.errors[why] += 1
+            run.after(RETRY_SECONDS, self.open)
+        else:
+            run.failed(why, self.opened)
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         """Does something later, if this socket is still the one in use then."""
         sock = self.sock
-        self.engine.after(seconds, lambda: action() if self.up and self.sock is sock else None)
+        self.run.after(seconds, lambda: action() if self.up and self.sock is sock else None)
 
     def watch(self, events: int) -> None:
         if events != self.interest:
             self.interest = events
-            self.engine.poller.change(self.fd, events)
+            self.run.poller.change(self.fd, events)
 
     def proceed(self) -> None:
         """Does what comes next, after coming up and after each answer."""
-        engine = self.engine
-        if not self.up or not self.active or not engine.started:
+        run = self.run
+        if not self.up or not self.active or not run.started:
             return
         if not self.left:
             if not self.flight:
                 self.close(abort=True)
                 self.open()
-        elif engine.spacing:
-            while self.queue and self.flight < engine.load.pipeline and self.left:
+        elif run.spacing:
+            while self.queue and self.flight < run.load.pipeline and self.left:
                 self.request(self.queue.popleft())
-        elif engine.load.think_seconds and self.answers:
-            self.after(engine.load.think_seconds, self.fill)
+        elif run.load.think_seconds and self.answers:
+            self.after(run.load.think_seconds, self.fill)
         else:
             self.fill()
 
     def fill(self) -> None:
         """Closed loop: as many requests in flight as the load wants."""
-        engine = self.engine
-        while (self.up and self.active and engine.started and not engine.spacing and not self.greeting
-               and self.flight < engine.load.pipeline and self.left and self.quota):
+        run = self.run
+        while (self.up and self.active and run.started and not run.spacing and not self.greeting
+               and self.flight < run.load.pipeline and self.left and self.quota):
             self.request(clock())
 
     def due(self, intended: int) -> None:
         """Open loop: a request is due on this connection."""
-        if not self.up and not self.engine.churning:
-            self.engine.window.errors["not connected"] += 1
+        if not self.up and not self.run.churning:
+            self.run.window.errors["not connected"] += 1
         elif not self.quota:
             return
-        elif self.up and not self.greeting and not self.queue and self.flight < self.engine.load.pipeline and self.left:
+        elif self.up and not self.greeting and not self.queue and self.flight < self.run.load.pipeline and self.left:
             self.request(intended)
-            self.engine.window.lag[(clock() - intended) // 1000] += 1
+            self.run.window.lag[(clock() - intended) // 1000] += 1
         else:
             self.queue.append(intended)
 
@@ -167,13 +175,12 @@ class Connection:
         if self.unsent:
             self.unsent.append(memoryview(exchange.request))
             return
-        self.expect = exchange.whole if self.engine.fast and not self.greeting else None
+        self.expect = exchange.whole if self.run.fast and not self.greeting else None
         try:
             count = self.send(exchange.request)
         except OSError as error:
-            self.send_failed(error, exchange)
-            return
-        self.engine.window.sent += count
+            return self.send_failed(error, exchange)
+        self.run.window.sent += count
         if count < len(exchange.request):
             self.short(count, exchange)
 
@@ -194,7 +201,7 @@ class Connection:
         try:
             while self.unsent:
                 count = self.send(self.unsent[0])
-                self.engine.window.sent += count
+                self.run.window.sent += count
                 if count < len(self.unsent[0]):
                     self.unsent[0] = self.unsent[0][count:]
                     return
@@ -202,21 +209,19 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self.drop(name_of(error))
-            return
+            return self.drop(name_of(error))
         self.watch(self.interest & ~WRITE)
 
     def overdue(self, latest: int) -> None:
         """Counts a request that has waited since before `latest`; the answer may still come."""
         if self.flight and self.started < latest and self.up and not self.timed_out:
             self.timed_out = True
-            self.engine.window.errors["timeout"] += 1
+            self.run.window.errors["timeout"] += 1
 
     def ready(self, event: int) -> None:
         """The poller says that something can be done."""
         if self.connecting:
-            self.established()
-            return
+            return self.established()
         if event & WRITE and self.unsent:
             self.flush()
         if event != WRITE and self.sock:
@@ -225,7 +230,7 @@ class Connection:
     def receive(self, most: int = 0) -> int:
         """Takes what has come, `most` bytes of it (0: what the protocol likes). Returns how many."""
         try:
-            data = self.recv(most or self.engine.dialogue.receive_bytes)
+            data = self.recv(most or self.run.dialogue.receive_bytes)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -238,23 +243,20 @@ class Connection:
         """Checks bytes as they come; no answer is ever collected."""
         self.expect = None
         if not data:
-            self.drop("closed")
-            return
-        engine = self.engine
-        engine.window.received += len(data)
+            return self.drop("closed")
+        run = self.run
+        run.window.received += len(data)
         while data:
             if not self.flight:
-                engine.wrong(self, f"{len(data)} bytes that nobody asked for, first 0x{data[0]:02x}")
-                return
+                return run.wrong(self.number, f"{len(data)} bytes that nobody asked for, first 0x{data[0]:02x}")
             try:
                 used, complete, wrong = self.reader.check(self.exchange, data)
             except ValueError as error:  # where the next answer begins cannot be told
-                engine.wrong(self, str(error))
-                self.drop("garbled")
-                return
+                run.wrong(self.number, str(error))
+                return self.drop("garbled")
             if wrong and not self.spoilt:
                 self.spoilt = True
-                engine.wrong(self, wrong)
+                run.wrong(self.number, wrong)
             if not complete:
                 return
             data = data[used:]
@@ -264,7 +266,7 @@ class Connection:
 
     def answered(self, now: int, more: bytes) -> None:
         """An answer is complete. The next request waits while `more` of what arrived is unread."""
-        engine, greeting, refusal = self.engine, self.greeting, self.reader.refusal
+        run, greeting, refusal = self.run, self.greeting, self.reader.refusal
         right = not self.spoilt and not refusal
         intended, sent = self.started, self.sent
         self.flight -= 1
@@ -276,17 +278,17 @@ class Connection:
         if right and not self.held:
             self.held, self.seen = True, now
         if refusal:
-            (engine.failures if greeting else engine.window.errors)[refusal] += 1
+            (run.failures if greeting else run.window.errors)[refusal] += 1
         if greeting:
             self.greeting = False
-            engine.greeted(right)
+            run.greeted(right)
         elif right:
-            engine.window.latency[(now - intended) // 1000] += 1
-            if engine.spacing:
-                engine.window.uncorrected[(now - sent) // 1000] += 1
+            run.window.latency[(now - intended) // 1000] += 1
+            if run.spacing:
+                run.window.uncorrected[(now - sent) // 1000] += 1
             self.answers += 1
         if not greeting:
-            engine.finished()
+            run.finished()
         if self.reader.closing:  # by the server's own word: open anew
             if self.flight:
                 self.drop("closed")

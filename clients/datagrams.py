@@ -18,15 +18,13 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from clients.connection import Connection
+from clients.exchanges import RING, Exchange
 from clients.pollers import READ, WRITE
-from clients.protocols import RING, Exchange
+from clients.running import RunningLoad
 from clients.system import name_of
-
-if TYPE_CHECKING:
-    from clients.engine import Engine
 
 clock = time.perf_counter_ns
 DIGITS = 8  # bytes of a number: letters for hexadecimal digits, small in the request and capital in the answer
@@ -50,10 +48,10 @@ class Asked(NamedTuple):
 class DatagramConnection(Connection):
     __slots__ = ("asked", "base", "given_up", "latest", "waiting")
 
-    def __init__(self, engine: Engine, number: int, quota: int) -> None:
+    def __init__(self, run: RunningLoad, number: int, quota: int) -> None:
         self.base = number * SPREAD  # the first datagram's number
         self.asked = 0
-        super().__init__(engine, number, quota)
+        super().__init__(run, number, quota)
 
     def reset(self) -> None:
         super().reset()
@@ -73,15 +71,15 @@ class DatagramConnection(Connection):
                 self.queue.append(intended)
                 return
             self.request(intended)
-            self.engine.window.lag[(clock() - intended) // 1000] += 1
+            self.run.window.lag[(clock() - intended) // 1000] += 1
 
     def proceed(self) -> None:
-        while self.engine.spacing and self.queue and self.up and self.left:
+        while self.run.spacing and self.queue and self.up and self.left:
             self.request(self.queue.popleft())
         super().proceed()
 
     def request(self, intended: int) -> None:
-        place, exchange, window = self.asked, self.exchange, self.engine.window
+        place, exchange, window = self.asked, self.exchange, self.run.window
         number = (b"%08x" % ((self.base + place) % NUMBERS)).translate(_TO_LETTERS)
         self.asked, self.exchange = place + 1, exchange.next
         self.waiting[number.upper()] = Asked(place, exchange, intended, clock(), self.greeting)
@@ -111,7 +109,7 @@ class DatagramConnection(Connection):
     def flush(self) -> None:
         try:
             while self.unsent:
-                self.engine.window.sent += self.send(self.unsent[0])
+                self.run.window.sent += self.send(self.unsent[0])
                 self.unsent.popleft()
         except BlockingIOError:
             return
@@ -123,7 +121,7 @@ class DatagramConnection(Connection):
 
     def receive(self, most: int = 0) -> int:
         try:
-            data = self.recv(self.engine.dialogue.receive_bytes)
+            data = self.recv(self.run.dialogue.receive_bytes)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -139,11 +137,11 @@ class DatagramConnection(Connection):
             self.drop(name_of(error))
         else:
             self.held = False
-            self.engine.window.errors[name_of(error)] += 1
+            self.run.window.errors[name_of(error)] += 1
 
     def received(self, data: bytes) -> None:
         """A whole datagram."""
-        engine, window, number = self.engine, self.engine.window, data[:DIGITS]
+        run, window, number = self.run, self.run.window, data[:DIGITS]
         window.received += len(data)
         asked = self.waiting.pop(number, None)
         if not asked:
@@ -153,23 +151,23 @@ class DatagramConnection(Connection):
         now = clock()
         wrong = self.fault(asked.exchange, data)
         if wrong:
-            engine.wrong(self, wrong)
+            run.wrong(self.number, wrong)
         elif not self.held:
             self.held, self.seen = True, now
         if asked.greeting:
             if self.greeting:
                 self.greeting = False
-                engine.greeted(not wrong)
+                run.greeted(not wrong)
         else:
             if not wrong:
                 window.latency[(now - asked.intended) // 1000] += 1
-                if engine.spacing:
+                if run.spacing:
                     window.uncorrected[(now - asked.sent) // 1000] += 1
                 window.datagrams["answered"] += 1
                 self.answers += 1
                 window.datagrams["reordered"] += asked.place < self.latest
                 self.latest = max(self.latest, asked.place)
-            engine.finished()
+            run.finished()
         self.proceed()
 
     def unexpected(self, number: bytes, data: bytes) -> None:
@@ -179,16 +177,16 @@ class DatagramConnection(Connection):
         if len(number) == DIGITS and number.isupper() and not digits.strip(b"0123456789abcdef"):
             place = (int(digits, 16) - self.base) % NUMBERS
         if not 0 <= place < self.asked:
-            self.engine.wrong(self, f"a datagram of {len(data)} bytes that nobody asked for, first {data[:DIGITS]!r}")
+            self.run.wrong(self.number, f"a datagram of {len(data)} bytes that nobody asked for, first {number!r}")
             return
         exchange = self.exchange_at(place)
         if wrong := self.fault(exchange, data):
-            self.engine.wrong(self, wrong)
+            self.run.wrong(self.number, wrong)
         elif number in self.given_up:
             del self.given_up[number]
-            self.engine.window.datagrams["late"] += 1
+            self.run.window.datagrams["late"] += 1
         else:
-            self.engine.window.datagrams["duplicated"] += 1
+            self.run.window.datagrams["duplicated"] += 1
 
     def exchange_at(self, place: int) -> Exchange:
         """Which exchange the request at `place` was: the ring leads back to it."""
@@ -219,8 +217,8 @@ class DatagramConnection(Connection):
                 continue
             if len(self.given_up) > REMEMBERED:
                 del self.given_up[next(iter(self.given_up))]
-            self.engine.window.datagrams["lost"] += 1
-            self.engine.finished()
+            self.run.window.datagrams["lost"] += 1
+            self.run.finished()
             lost += 1
         if lost:
             self.proceed()

@@ -7,22 +7,19 @@ counted goes where they count it.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sized
 
 from clients.pollers import MOST, READ
-
-if TYPE_CHECKING:
-    from clients.engine import Engine
+from clients.running import RunningLoad
 
 clock = time.perf_counter_ns
 
 
-def run_fast(engine: Engine) -> None:
-    """Goes on until an order has come, the engine's next tick is due, or nothing of this kind happens."""
-    wait, sockets, orders, until = engine.poller.wait, engine.sockets, engine.orders, engine.tick_at
-    most, window, now = engine.dialogue.receive_bytes, engine.window, 0
+def run_fast(run: RunningLoad, orders: Sized, until: int) -> None:
+    """Goes on until an order has come, the clock shows `until`, or nothing of this kind happens."""
+    wait, sockets, window, now = run.poller.wait, run.sockets, run.window, 0
+    most, size = run.dialogue.receive_bytes, run.dialogue.exchange(0).length  # all requests are of one size
     counts = window.latency
-    size = engine.connections[0].exchange.length if engine.connections else 0
     while now < until and not orders:
         count = received = 0
         for descriptor, event in wait(0.1, MOST):

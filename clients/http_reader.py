@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from clients.protocols import Exchange
+from clients.exchanges import Exchange
 
 MOST_LINES = 64 * 1024  # bytes of a head, or of a line between chunks; what is longer is neither
 BODILESS = (204, 304)

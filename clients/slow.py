@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 
 from clients.connection import Connection
+from clients.exchanges import Exchange
 from clients.pollers import READ
-from clients.protocols import Exchange
 from clients.system import name_of
 
 PACE = 0.05  # seconds between two pieces
@@ -22,11 +22,11 @@ class SlowConnection(Connection):
 
     def prepare(self, sock: socket.socket) -> None:
         super().prepare(sock)
-        if self.engine.load.read_bytes_per_second is not None:
+        if self.run.load.read_bytes_per_second is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_BUFFER)
 
     def transmit(self, exchange: Exchange) -> None:
-        if not self.engine.load.send_bytes_per_second:
+        if not self.run.load.send_bytes_per_second:
             super().transmit(exchange)
             return
         self.unsent.append(memoryview(exchange.request))
@@ -34,12 +34,12 @@ class SlowConnection(Connection):
             self.trickle()
 
     def flush(self) -> None:
-        if not self.engine.load.send_bytes_per_second:
+        if not self.run.load.send_bytes_per_second:
             super().flush()
 
     def trickle(self) -> None:
         """The next piece of what is to be sent."""
-        rate = self.engine.load.send_bytes_per_second
+        rate = self.run.load.send_bytes_per_second
         self.paused = False
         if not (self.unsent and rate):
             return
@@ -51,7 +51,7 @@ class SlowConnection(Connection):
         except OSError as error:
             self.drop(name_of(error))
             return
-        self.engine.window.sent += count
+        self.run.window.sent += count
         self.unsent[0] = self.unsent[0][count:]
         if not self.unsent[0]:
             self.unsent.popleft()
@@ -59,9 +59,9 @@ class SlowConnection(Connection):
         self.after(max(count, 1) / rate, self.trickle)
 
     def receive(self, most: int = 0) -> int:
-        rate = self.engine.load.read_bytes_per_second
+        rate = self.run.load.read_bytes_per_second
         if rate and self.held:
-            most = max(1, min(self.engine.dialogue.receive_bytes, int(rate * PACE)))
+            most = max(1, min(self.run.dialogue.receive_bytes, int(rate * PACE)))
         count = super().receive(most)
         if rate is not None and self.held and self.up:
             self.watch(self.interest & ~READ)

@@ -7,8 +7,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+from clients.exchanges import Exchange, difference
 from clients.http_reader import HttpReader
-from clients.protocols import Exchange, difference, post
+from clients.protocols import post
 from clients.system import name_of
 
 ALL_VALUES = bytes(range(256))

@@ -68,7 +68,7 @@ def obey(engine: Engine, order: dict[str, Any]) -> None:
         case "end":
             emit({"event": "result", **engine.end()})
         case "set":
-            engine.change(engine.load.sized(**order["load"]))
+            engine.change(engine.run.load.sized(**order["load"]))
             emit({"event": "set"})
         case "stop":
             engine.close()

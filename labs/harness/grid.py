@@ -70,7 +70,7 @@ MODEL_COLUMNS = (
 
 CROWD_MODELS = ("select", "poll", "epoll", "selectors", "asyncio-protocol", "uvloop", "gevent", "io-uring")
 CROWD_COLUMNS = tuple(
-    Column(f"{idle:,} idle", Load(connections=idle + 10, active=10, connect_seconds=30), "cpu_us_per_request")
+    Column(f"{idle:,} idle", Load(connections=idle + 10, active=10, connect_seconds=60), "cpu_us_per_request")
     for idle in (10, 100, 1000, 5000, CROWD))
 
 

@@ -26,7 +26,7 @@ from labs.harness.model import Cell, Lab, Load, Profile, Run, ServerModel, Timin
 from labs.harness.platform import cpu_plan, default_profile, describe
 from labs.harness.tracing import run_traced
 from labs.harness.trial import Bench, run_trial
-from labs.harness.verdicts import TRACING, judge_run
+from labs.harness.verdicts import TRACED_REPEATS, TRACING, judge_run
 
 
 @dataclass
@@ -50,10 +50,6 @@ class Job:
 
     cell: Cell
     traced: bool = False
-
-
-TRACED_REPEATS = 3
-"""Counts hardly vary; a verdict takes no more."""
 
 
 def jobs(lab: Lab, profile: Profile) -> tuple[Job, ...]:

@@ -22,6 +22,9 @@ from labs.harness.stats import Interval, interval, paired_ratios, ratio_interval
 ENOUGH = 3
 """Repeats that a verdict takes at the least; two equal values do for an exact metric."""
 
+TRACED_REPEATS = 2
+"""The same for counts of system calls, which hardly vary, and how often they are counted at the most."""
+
 TRACING = "system calls"
 """Where `unavailable` says why no system calls can be counted."""
 
@@ -164,8 +167,9 @@ def _judge_measure(claim: Claim, results: Sequence[Result], profile: Profile,
             found = replace(found, low=min(found.low, found.value - step), high=max(found.high, found.value + step),
                             unstable=found.unstable and max(columns[0]) - min(columns[0]) > 2 * step)
     exact = metric.exact and len(repeats) >= 2 and all(len(set(column)) == 1 for column in columns)
-    if len(repeats) < ENOUGH and not exact:
-        doubts.append(f"{_count(len(repeats), 'repeat')} of the {ENOUGH} it takes: run with --repeats 5 or more")
+    enough = TRACED_REPEATS if metric.traced else ENOUGH
+    if len(repeats) < enough and not exact:
+        doubts.append(f"{_count(len(repeats), 'repeat')} of the {enough} it takes: run with --repeats 5 or more")
     outcome = "inconclusive" if doubts else _side(found, claim)
     if outcome == "inconclusive" and not doubts:
         doubts.append(f"either is possible: {MORE}")

@@ -9,7 +9,7 @@ import select
 import socket
 import time
 
-ROUNDS, TIMES = 15, 1000
+ROUNDS, TIMES = 8, 1000
 MESSAGE = b"x" * 64
 
 
