@@ -16,7 +16,7 @@ from typing import Any
 
 from labs.harness import store
 from labs.harness.availability import probe, why_unavailable
-from labs.harness.deploy.base import Backend
+from labs.harness.deploy.base import Backend, Spec
 from labs.harness.errors import InputError, Unavailable
 from labs.harness.events import Event, Listener, RunEnded, RunStarted, TrialEnded, TrialProgress, TrialStarted
 from labs.harness.experiment import run_experiment
@@ -139,7 +139,7 @@ def _measure(order: Order, backend: Backend, run: Run, trials: Sequence[Trial],
         fleets = max((len(loads(lab, trial.cell)) for trial in trials if trial.cell.server), default=0)
         bench = open_bench(backend, stack, fleets)
         prepared = 0
-        for trial in trials:
+        for index, trial in enumerate(trials):
             cell = trial.cell
             assert cell.profile
             if trial.repeat > prepared:
@@ -150,15 +150,17 @@ def _measure(order: Order, backend: Backend, run: Run, trials: Sequence[Trial],
             if key(cell) in given_up or (trial.traced and TRACING in given_up):
                 continue
             listen(TrialStarted(trial))
+            following = _following(bench, trials[index + 1:], models, given_up)
             try:
                 if cell.experiment:
                     result = run_experiment(bench, trial, lab)
                 elif trial.traced:
                     own = loads(lab, cell)[0]
-                    result = run_traced(bench, trial, models[cell.server], cell.profile, own, run.timing).result()
+                    result = run_traced(bench, trial, models[cell.server], cell.profile, own, run.timing,
+                                        following=following).result()
                 else:
                     result = run_trial(bench, trial, models[cell.server], cell.profile, loads(lab, cell), run.timing,
-                                       partial(_report, listen, trial))
+                                       partial(_report, listen, trial), following)
             except Unavailable as error:
                 where = TRACING if trial.traced else key(cell)
                 given_up[where] = error.what
@@ -173,11 +175,27 @@ def _measure(order: Order, backend: Backend, run: Run, trials: Sequence[Trial],
     return run
 
 
+def _following(bench: Bench, trials: Sequence[Trial], models: dict[str, ServerModel], given_up: dict[str, str],
+               ) -> Spec | None:
+    """The server that can be started ahead: the next trial's, if it is known to sleep while nobody asks it."""
+    for trial in trials:
+        cell = trial.cell
+        if key(cell) in given_up or (trial.traced and TRACING in given_up):
+            continue
+        if not cell.server or not cell.profile:
+            return None
+        model = models[cell.server]
+        sleeps = model.group != "nonblocking" and not model.folder
+        return bench.server_spec(model, cell.profile) if sleeps else None
+    return None
+
+
 def open_bench(backend: Backend, stack: ExitStack, fleets: int) -> Bench:
     """The CPUs divided, and as many fleets as one trial needs, at the ready until `stack` is closed."""
     server_cpus, fleet_cpus = cpu_plan()
     local = backend.manifest().get("local", "True") == "True"  # only an engine may be elsewhere
     bench = Bench(backend, [], server_cpus, fleet_cpus, local)
+    stack.callback(bench.ahead.drop)
     for _ in range(fleets):
         fleet = start_fleet(backend, default_profile(backend.name), fleet_cpus)
         stack.callback(fleet.process.stop)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from labs.harness.deploy.base import Deadline, Process
+from labs.harness.deploy.base import Deadline, Process, Spec
 from labs.harness.errors import MachineError, ServerFailed
 from labs.harness.fleets import ANSWER_SECONDS, Address, Fleet
 from labs.harness.measure.counting import Source, count_calls
 from labs.harness.model import FleetResult, Load, Profile, Result, ServerModel, Timing, Trial
-from labs.harness.trial import Bench, start_server
+from labs.harness.trial import Bench
 
 QUIET_SECONDS = 1.0
 """With lost datagrams or answers of another length than the requests: nothing comes in for so long, so nothing will."""
@@ -53,7 +53,8 @@ class Traced:
 
 
 def run_traced(bench: Bench, trial: Trial, model: ServerModel, profile: Profile, load: Load, timing: Timing,
-               source: Source = "auto", progress: Callable[[dict[str, Any]], None] | None = None) -> Traced:
+               source: Source = "auto", progress: Callable[[dict[str, Any]], None] | None = None,
+               following: Spec | None = None) -> Traced:
     """Counts the system calls of a fresh `model` under `load`, by perf where it works, else by strace.
 
     A load with no active connection gives the calls of an idle server. A server that crashes or answers wrongly gives
@@ -62,7 +63,8 @@ def run_traced(bench: Bench, trial: Trial, model: ServerModel, profile: Profile,
     found = Traced(trial, datetime.now(UTC).isoformat(timespec="milliseconds"))
     server: Process | None = None
     try:
-        server, address = start_server(bench.backend, bench.server_spec(model, profile))
+        server, address = bench.ahead.take(bench.backend, bench.server_spec(model, profile))
+        bench.ahead.start(bench.backend, following)
         try:
             figures = _count(bench, server, address, model, load, timing, source, progress)
         except MachineError as error:
@@ -86,6 +88,7 @@ def _count(bench: Bench, server: Process, address: Address, model: ServerModel, 
     try:
         fleet.load(address, load.model_copy(update={"active": 0, "requests": None}))
         with count_calls(bench.backend, server, source) as counter:
+            bench.ahead.settle()
             counter.begin()
             fleet.begin()
             if active:

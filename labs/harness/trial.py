@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from labs.harness.deploy.base import Backend, Deadline, Process, Spec
-from labs.harness.errors import MachineError, ServerFailed
+from labs.harness.errors import LabError, MachineError, ServerFailed
 from labs.harness.fleets import Address, Fleet, exit_words
 from labs.harness.measure.foreign import CpuWatch
 from labs.harness.model import FleetResult, Load, Profile, Result, ServerModel, Timing, Trial
@@ -44,11 +45,49 @@ class Bench:
     fleet_cpus: tuple[int, ...] = ()
     local: bool = True
     """Whether the trials run on this machine's CPUs, so that other work on them can be seen from here."""
+    ahead: Ahead = field(default_factory=lambda: Ahead())
 
     def server_spec(self, model: ServerModel, profile: Profile) -> Spec:
         command = ("-m", model.module, "--host", self.backend.listen_host, "--port", "0")
         folder = Path(model.folder) if model.folder else None
         return Spec("server", command, profile, self.server_cpus, folder=folder)
+
+
+class Ahead:
+    """Starts the next trial's server while this one's connections come up, so that a trial need not wait for its own.
+
+    By the time a window opens that server must be up and asleep: it may not share the window with the one measured.
+    """
+
+    def __init__(self) -> None:
+        self._hand = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        self._spec: Spec | None = None
+        self._started: Future[tuple[Process, Address]] | None = None
+
+    def start(self, backend: Backend, spec: Spec | None) -> None:
+        """Begins to start a server; None: nothing to start."""
+        if spec and not self._started:
+            self._spec, self._started = spec, self._hand.submit(start_server, backend, spec)
+
+    def settle(self) -> None:
+        """Waits until it is up, or has failed."""
+        if self._started:
+            wait([self._started])
+
+    def take(self, backend: Backend, spec: Spec) -> tuple[Process, Address]:
+        """The server that was started ahead, if it is one of these, else a new one. Raises as start_server does."""
+        started, fits = self._started, self._spec == spec
+        if started and not fits:
+            self.drop()
+        self._started = None
+        return started.result() if started and fits else start_server(backend, spec)
+
+    def drop(self) -> None:
+        """Ends what was started and not taken."""
+        if self._started:
+            with suppress(LabError):
+                self._started.result()[0].stop()
+        self._started = None
 
 
 def start_server(backend: Backend, spec: Spec) -> tuple[Process, Address]:
@@ -74,9 +113,10 @@ def start_server(backend: Backend, spec: Spec) -> tuple[Process, Address]:
 
 def run_trial(
     bench: Bench, trial: Trial, model: ServerModel, profile: Profile, loads: list[Load], timing: Timing,
-    progress: Callable[[dict[str, Any]], None] | None = None,
+    progress: Callable[[dict[str, Any]], None] | None = None, following: Spec | None = None,
 ) -> Result:
-    """Measures `model` once. loads: the trial's own first, then those beside it; one fleet each.
+    """Measures `model` once. loads: the trial's own first, then those beside it; one fleet each. following: the next
+    trial's server, which is started ahead.
 
     A server that crashes or answers wrongly gives a Result with `failure` and its last lines; only what is not the
     server's fault is raised (MachineError).
@@ -86,7 +126,8 @@ def run_trial(
     result = Result(trial=trial, started=started)
     server: Process | None = None
     try:
-        server, address = start_server(bench.backend, bench.server_spec(model, profile))
+        server, address = bench.ahead.take(bench.backend, bench.server_spec(model, profile))
+        bench.ahead.start(bench.backend, following)
         figures = _measure(bench, server, address, model, loads, timing, progress)
         log = server.output.tail()
         result = result.model_copy(update={**figures, "log": log})
@@ -113,6 +154,7 @@ def _measure(
             for fleet, load in reversed(list(zip(fleets, loads, strict=True))):  # the crowd beside it comes first
                 fleet.load(address, load)
             fleets[0].watch(timing.warmup_seconds, progress)
+            bench.ahead.settle()
 
             watch = CpuWatch(bench.server_cpus + bench.fleet_cpus)
             busy_before, begin = watch.sample(), collector.sample()
