@@ -29,8 +29,9 @@ def test_a_command_of_a_handout_runs(line: str, tmp_path: Path) -> None:
     assert program in programs, "a handout starts nothing but invoke and python"
     if "lab.run" in arguments:
         arguments += ["--results", str(tmp_path)]
+    environment = {**os.environ, "DOCKER_HOST": NO_ENGINE, "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run([*programs[program], *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS,
-                          stdin=subprocess.DEVNULL, env={**os.environ, "DOCKER_HOST": NO_ENGINE, "PYTHONIOENCODING": "utf-8"}, encoding="utf-8")
+                          stdin=subprocess.DEVNULL, env=environment, encoding="utf-8")
     assert done.returncode == 0, f"{line}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
     assert done.stdout.strip(), f"{line} prints nothing"
     assert "Traceback" not in done.stderr
