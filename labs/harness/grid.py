@@ -152,6 +152,7 @@ def _figure(result: Result, column: Column) -> float | None:
 def as_table(grid: Grid) -> Table:
     """For the terminal."""
     made = table("server model", *(f"{column}>" for column in grid.columns))
+    made.columns[0].no_wrap = True
     for row in grid.rows:
         made.add_row(row.model.name, *(shown(row.figures[column], column) for column in grid.columns))
     made.caption = caption(grid)
