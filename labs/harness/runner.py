@@ -177,13 +177,12 @@ def _measure(order: Order, backend: Backend, run: Run, trials: Sequence[Trial],
 
 def _following(bench: Bench, trials: Sequence[Trial], models: dict[str, ServerModel], given_up: dict[str, str],
                ) -> Spec | None:
-    """The server that can be started ahead: the next trial's, if it is known to sleep while nobody asks it."""
+    """The next server, if it can be started ahead: if it is known to sleep while nobody asks it."""
     for trial in trials:
         cell = trial.cell
-        if key(cell) in given_up or (trial.traced and TRACING in given_up):
+        if cell.experiment or key(cell) in given_up or (trial.traced and TRACING in given_up):
             continue
-        if not cell.server or not cell.profile:
-            return None
+        assert cell.profile
         model = models[cell.server]
         sleeps = model.group != "nonblocking" and not model.folder
         return bench.server_spec(model, cell.profile) if sleeps else None

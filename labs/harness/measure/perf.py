@@ -35,7 +35,7 @@ OTHER = "other"
 """Name of the calls that have no counter of their own."""
 
 TRACEPOINTS = Path("/sys/kernel/tracing/events/syscalls")
-NAMES = ("accept4", "epoll_wait", "futex", "io_uring_enter", "mmap", "munmap", "poll", "pselect6", "recvfrom", "sendto")
+NAMES = ("epoll_wait", "futex", "io_uring_enter", "mmap", "poll", "pselect6", "recvfrom", "sendto")
 """Calls that get a counter of their own; all the rest are OTHER. A counter takes perf 55 ms to set up and put away."""
 
 MOST_COUNTERS = 12_000
