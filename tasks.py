@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invoke import Collection, Context
 
 from labs.harness.cli import OneOrAll, command
+
+if TYPE_CHECKING:
+    from labs.harness.grid import Column
 
 ROOT = Path(__file__).parent
 
@@ -228,13 +233,8 @@ def bench_models(c: Context, on: str = "auto", repeats: int = 3, name: list[str]
                  json: bool = False) -> None:
     """Compare all server models: CPU and system calls per request, memory per connection, the idle crowd held."""
     from labs.harness import grid
-    from labs.harness.report import tables, terminal
 
-    with terminal.Follower() as follower:
-        found = grid.measure(on, name or [], grid.MODEL_COLUMNS, repeats, follower)
-    if readme:
-        grid.write_into(ROOT / "README.md", found, "models")
-    _say(tables.as_json(found) if json else grid.as_table(found))
+    _measure_grid("models", on, name or [], grid.MODEL_COLUMNS, repeats, readme, json)
 
 
 @command(help={
@@ -245,12 +245,19 @@ def bench_crowd(c: Context, on: str = "auto", repeats: int = 3, name: list[str] 
                 json: bool = False) -> None:
     """Draw the c10k curve: CPU per request against a growing idle crowd, poller by poller."""
     from labs.harness import grid
+
+    _measure_grid("crowd", on, name or grid.CROWD_MODELS, grid.CROWD_COLUMNS, repeats, readme, json)
+
+
+def _measure_grid(place: str, on: str, names: Sequence[str], columns: Sequence[Column], repeats: int, readme: bool,
+                  json: bool) -> None:
+    from labs.harness import grid
     from labs.harness.report import tables, terminal
 
     with terminal.Follower() as follower:
-        found = grid.measure(on, name or grid.CROWD_MODELS, grid.CROWD_COLUMNS, repeats, follower)
+        found = grid.measure(on, names, columns, repeats, follower)
     if readme:
-        grid.write_into(ROOT / "README.md", found, "crowd")
+        grid.write_into(ROOT / "README.md", found, place)
     _say(tables.as_json(found) if json else grid.as_table(found))
 
 

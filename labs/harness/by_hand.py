@@ -10,6 +10,7 @@ from typing import Any
 
 from labs.harness.availability import PROBE_SECONDS
 from labs.harness.catalog import ROOT, find_server
+from labs.harness.deploy.base import EXIT_UNAVAILABLE
 from labs.harness.deploy.native_backend import environment
 from labs.harness.errors import InputError, MachineError
 from labs.harness.session import check_profile
@@ -28,7 +29,7 @@ def run_server(name: str, host: str, port: int, profile: str, options: list[str]
         code = subprocess.call(command, cwd=ROOT, env=environment(check_profile(profile)))
     except KeyboardInterrupt:
         return
-    if code == 69:
+    if code == EXIT_UNAVAILABLE:
         raise MachineError(f"{name} cannot run here", "the platform lacks what it requires", "invoke server.list")
     if code == 2:
         raise InputError(f"{name} does not take these options", "", f"python -m {model.module} --help")

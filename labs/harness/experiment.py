@@ -6,11 +6,11 @@ import json
 import time
 from datetime import UTC, datetime
 
-from labs.harness.deploy.base import Deadline, Spec
+from labs.harness.deploy.base import EXIT_UNAVAILABLE, Deadline, Spec
 from labs.harness.errors import Unavailable
 from labs.harness.fleets import exit_words
 from labs.harness.model import Lab, Result, Trial
-from labs.harness.trial import EXIT_UNAVAILABLE, Bench
+from labs.harness.trial import Bench
 
 EXPERIMENT_SECONDS = 60.0
 

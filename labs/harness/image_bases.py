@@ -21,11 +21,11 @@ import docker.errors
 import requests.exceptions
 
 from labs.harness import own_python
+from labs.harness.catalog import ROOT
 from labs.harness.deploy.engine import explained
 from labs.harness.deploy.ownership import PROJECT, PROJECT_LABEL
 from labs.harness.errors import MachineError
 
-ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "images" / "requirements.txt"
 DOCKERFILE = ROOT / "images" / "base.Dockerfile"
 REPOSITORY = "poller-lab-base"

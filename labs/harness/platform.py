@@ -11,10 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from labs.harness.catalog import ROOT
 from labs.harness.model import Machine, Profile
-
-ROOT = Path(__file__).resolve().parents[2]
-"""The project's checkout."""
 
 UNLIMITED_DESCRIPTORS = 1_048_576
 """What stands for no hard limit (macOS): more has never been wanted, and Linux's own ceiling is the same."""

@@ -15,16 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labs.harness.deploy.base import Backend, Deadline, Process, Spec
+from labs.harness.deploy.base import EXIT_UNAVAILABLE, Backend, Deadline, Process, Spec
 from labs.harness.errors import LabError, MachineError, ServerFailed
 from labs.harness.fleets import Address, Fleet, exit_words
 from labs.harness.measure.foreign import CpuWatch
 from labs.harness.model import FleetResult, Load, Profile, Result, ServerModel, Timing, Trial
 
 START_SECONDS = 20.0
-EXIT_UNAVAILABLE = 69
-"""What a server exits with where the machine lacks what it requires."""
-
 BUSY_SHARE = 0.85
 """A fleet worker that used this much of its CPU may have set the pace."""
 FOREIGN_SHARE = 0.15
@@ -76,11 +73,17 @@ class Ahead:
 
     def take(self, backend: Backend, spec: Spec) -> tuple[Process, Address]:
         """The server that was started ahead, if it is one of these, else a new one. Raises as start_server does."""
-        started, fits = self._started, self._spec == spec
-        if started and not fits:
+        if self._started and self._spec != spec:
             self.drop()
+        if not self._started:
+            return start_server(backend, spec)
+        try:
+            server = self._started.result()  # interrupted here, it is still ours to drop
+        except LabError:
+            self._started = None
+            raise
         self._started = None
-        return started.result() if started and fits else start_server(backend, spec)
+        return server
 
     def drop(self) -> None:
         """Ends what was started and not taken."""

@@ -17,6 +17,9 @@ from typing import Protocol, Self
 from labs.harness.measure.base import Collector
 from labs.harness.model import Profile
 
+EXIT_UNAVAILABLE = 69
+"""What a server, a tracer or an experiment exits with where the machine lacks what it requires (EX_UNAVAILABLE)."""
+
 TAIL_LINES = 20
 """How much of a process's stderr is kept for an error message."""
 

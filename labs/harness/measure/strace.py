@@ -15,7 +15,6 @@ from labs.harness.errors import MachineError, Unavailable
 from labs.harness.measure.calls import Call, Counts, counted
 
 PATIENCE_SECONDS = 30.0
-EXIT_UNAVAILABLE = 69
 
 SOURCE = "strace"
 DISTURBANCE = ("strace stops the server at both ends of every call: the counts of blocking and of the bare pollers "
