@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,8 @@ def lab_show(c: Context, name: str, json: bool = False, lang: str = "") -> None:
 @command(klass=OneOrAll, help={
     "name": "a lab, see lab.list", "all": "run every lab, in the order of the course", "on": ON, "lang": LANG,
     "profile": "what the servers may use: linux, poll-only, select-only, io-uring (default: all the system has)",
-    "quick": "shorter windows and fewer repeats: a first look", "repeats": "how often each cell is measured",
+    "quick": "a first look: shorter windows, fewer repeats, one server process for all of them",
+    "repeats": "how often exactly each cell is measured (default: the lab's, counts twice, undecided claims again)",
     "json": JSON, "fail-on": "exit 1 on a verdict: refuted, or inconclusive (which includes refuted)",
     "results": "folder that keeps the results (default: results/)",
 })
@@ -68,11 +70,12 @@ def lab_run(c: Context, name: str, all: bool = False, on: str = "auto", profile:
 
     wish = session.Wish(on, profile, quick, repeats, fail_on, Path(results) if results else session.RESULTS)
     language, runs = session.language(lang), []
-    for each in [lab.name for lab in listing.labs()] if all else [name]:
-        with terminal.Follower() as follower:
-            runs.append(session.run(each, wish, follower))
-        if not json:
-            _say(terminal.end_of_run(runs[-1], wish.results, language))
+    names = [lab.name for lab in listing.labs()] if all else [name]
+    with terminal.Follower() as follower, closing(session.run(names, wish, follower)) as finished:
+        for run in finished:
+            runs.append(run)
+            if not json:
+                _say(terminal.end_of_run(run, wish.results, language))
     if json:
         _say(tables.as_json(runs if all else runs[0]))
     elif all:

@@ -1,8 +1,8 @@
 """What it costs to receive 64 bytes into room for 256 KiB, as asyncio does, instead of 16 KiB.
 
-Prints {"large_over_small": ..., "after_a_large_free": ..., "faults_large": ..., "faults_small": ...}: the CPU time of
-one over the other's, at first and once a block of 1 MiB has been freed, and the page faults per receive of each.
-Needs getrusage (not on Windows).
+Prints {"large_over_small_times": ..., "after_a_large_free_times": ..., "faults_large": ..., "faults_small": ...}: the
+CPU time of one over the other's, at first and once a block of 1 MiB has been freed, and the page faults per receive of
+each. Needs getrusage (not on Windows).
 """
 
 import json
@@ -40,6 +40,6 @@ larger = bytearray(1024 * 1024)
 del larger  # glibc: from now on blocks up to this size come from the heap
 later_seconds, _ = receive(LARGE)
 print(json.dumps({
-    "large_over_small": large_seconds / small_seconds, "after_a_large_free": later_seconds / small_seconds,
+    "large_over_small_times": large_seconds / small_seconds, "after_a_large_free_times": later_seconds / small_seconds,
     "faults_large": large_faults / MESSAGES, "faults_small": small_faults / MESSAGES,
 }))

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
-WAIT_SECONDS = 0.15
+WAIT_SECONDS = 0.1
 
 threads_seen = 0
 
@@ -37,7 +37,7 @@ async def both(wait: Callable[[], Awaitable[None]]) -> float:
 
 
 print(json.dumps({
-    "times_asyncio_sleep": asyncio.run(both(polite)), "threads_seen": threads_seen,
-    "times_time_sleep": asyncio.run(both(rude)),
-    "times_to_thread": asyncio.run(both(handed_over)),
+    "asyncio_sleep_times": asyncio.run(both(polite)), "threads_seen": threads_seen,
+    "time_sleep_times": asyncio.run(both(rude)),
+    "to_thread_times": asyncio.run(both(handed_over)),
 }))

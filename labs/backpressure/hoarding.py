@@ -41,5 +41,5 @@ def echo(bound: float) -> tuple[int, int]:
 
 hoarded, swallowed = echo(float("inf"))
 held, taken = echo(BOUND_BYTES)
-print(json.dumps({"hoarded_bytes": hoarded, "held_bytes": held, "hoarded_over_held": hoarded / max(held, 1),
+print(json.dumps({"hoarded_bytes": hoarded, "held_bytes": held, "hoarded_over_held_times": hoarded / max(held, 1),
                   "taken_share": taken / SENT, "swallowed_share": swallowed / SENT}))

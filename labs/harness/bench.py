@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from rich.table import Table
@@ -15,17 +14,18 @@ from labs.harness.events import Listener, Note
 from labs.harness.metrics import METRICS
 from labs.harness.model import Cell, Load, Result, Timing, Trial
 from labs.harness.platform import default_profile
+from labs.harness.pool import Wanted
 from labs.harness.report.tables import table
-from labs.harness.runner import open_bench
 from labs.harness.session import new_id, open_backend
-from labs.harness.trial import Bench, run_trial
+from labs.harness.trial import run_trial
 from labs.harness.verdicts import number
+from labs.harness.workbench import Workbench, open_workbench
 from labs.harness.wrk import WrkSample, measure_wrk
 
 FLEET_CONNECTIONS = (1, 50, 500, 1000)
 
 
-def one_trial(bench: Bench, server: str, name: str, load: Load, timing: Timing, repeat: int = 1) -> Result:
+def one_trial(bench: Workbench, server: str, name: str, load: Load, timing: Timing, repeat: int = 1) -> Result:
     """A trial outside any lab, on the backend's default profile."""
     profile = default_profile(bench.backend.name)
     trial = Trial(number=repeat, repeat=repeat, cell=Cell(server=server, load=name, profile=profile))
@@ -42,7 +42,7 @@ class Overhead:
     backend: str
     per_trial: tuple[float, ...]
     preparing: float
-    """Seconds spent ahead of the trials: the fleet, and what the backend makes ready."""
+    """Seconds spent ahead of the trials: until the fleet reported for duty."""
 
     @property
     def median(self) -> float:
@@ -57,10 +57,10 @@ class Overhead:
 def overhead(on: str, trials: int, listen: Listener) -> Overhead:
     """Measures `trials` short trials of one server, as a lab would run them."""
     timing = Timing(warmup_seconds=0.1, window_seconds=0.2)
-    with open_backend(on, new_id("bench"), listen) as (backend, _), ExitStack() as stack:
+    with open_backend(on, new_id("bench"), listen) as (backend, _), open_workbench(backend) as bench:
         start = time.perf_counter()
-        bench = open_bench(backend, stack, 1)
-        backend.prepare([bench.server_spec(find_server("select"), default_profile(backend.name))] * trials)
+        bench.fleets(1)
+        bench.servers.plan([Wanted(bench.server_spec(find_server("select"), default_profile(backend.name)))] * trials)
         preparing = time.perf_counter() - start
         found = []
         for count in range(trials):
@@ -99,9 +99,8 @@ def fleet(on: str, repeats: int, listen: Listener) -> list[FleetCost]:
     timing = Timing(warmup_seconds=0.3, window_seconds=1.0)
     results: dict[int, list[Result]] = {count: [] for count in FLEET_CONNECTIONS}
     samples: dict[int, list[WrkSample]] = {count: [] for count in FLEET_CONNECTIONS}
-    with open_backend(on, new_id("bench"), listen) as (backend, _), ExitStack() as stack:
-        bench = open_bench(backend, stack, 1)
-        http = stack.enter_context(measure_wrk(bench.server_cpus, bench.fleet_cpus[-1:]))
+    with open_backend(on, new_id("bench"), listen) as (backend, _), open_workbench(backend) as bench, \
+            measure_wrk(bench.server_cpus, bench.fleet_cpus[-1:]) as http:
         listen(Note(http.what if http else "wrk is not installed: the fleet is measured alone"))
         for repeat in range(repeats):
             for count in FLEET_CONNECTIONS:

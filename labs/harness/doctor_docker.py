@@ -100,7 +100,6 @@ def examine() -> Iterator[Finding]:
 
 def _run_containers(backend: DockerBackend) -> Iterator[Finding]:
     server_spec = Spec("server", SERVER, "linux")
-    backend.prepare([server_spec, *map(_probe_spec, PROFILES)])
     server = backend.start(server_spec)
     try:
         ready = server.output.readline(ANSWER_SECONDS)

@@ -22,8 +22,15 @@ class Note:
 @dataclass(frozen=True)
 class RunStarted:
     run: Run
-    seconds_per_trial: float
-    """Planned: warm-up and window."""
+
+
+@dataclass(frozen=True)
+class RunExtended:
+    """The trials planned are done and some claims are undecided: as many repeats again follow for those."""
+
+    run: Run
+    undecided: tuple[str, ...]
+    """The claims' keys."""
 
 
 @dataclass(frozen=True)
@@ -49,5 +56,5 @@ class RunEnded:
     run: Run
 
 
-Event = Note | RunStarted | TrialStarted | TrialProgress | TrialEnded | RunEnded
+Event = Note | RunStarted | RunExtended | TrialStarted | TrialProgress | TrialEnded | RunEnded
 Listener = Callable[[Event], None]

@@ -9,27 +9,45 @@ from datetime import UTC, datetime
 from labs.harness.deploy.base import EXIT_UNAVAILABLE, Deadline, Spec
 from labs.harness.errors import Unavailable
 from labs.harness.fleets import exit_words
-from labs.harness.model import Lab, Result, Trial
-from labs.harness.trial import Bench
+from labs.harness.model import Cell, Lab, Result, Trial
+from labs.harness.pool import Wanted
+from labs.harness.workbench import Workbench
 
 EXPERIMENT_SECONDS = 60.0
 
 
-def run_experiment(bench: Bench, trial: Trial, lab: Lab) -> Result:
+BEGIN = """
+import os, runpy, sys
+print("READY - 0", flush=True)
+sys.stdin.readline()
+del sys.argv[0]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""A Python that is up before its turn, and runs the program as if by name once it is told to."""
+
+
+def wanted(lab: Lab, cell: Cell) -> Wanted:
+    """What the pool has to start for a trial of the cell."""
+    assert cell.profile
+    program = f"labs/{lab.name}/{lab.experiments[cell.experiment].program}"
+    return Wanted(Spec("experiment", ("-c", BEGIN, program), cell.profile))
+
+
+def run_experiment(bench: Workbench, trial: Trial, lab: Lab) -> Result:
     """The experiment of the trial's cell, once; its figures are in the result.
 
     A program that fails, hangs or prints no figures gives a Result with `failure`. Raises Unavailable where it says
     that the platform lacks something.
     """
     experiment = lab.experiments[trial.cell.experiment]
-    assert trial.cell.profile
     started, clock = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
-    command = (f"labs/{lab.name}/{experiment.program}",)
-    process = bench.backend.start(Spec("experiment", command, trial.cell.profile))
+    process, _ = bench.servers.take(wanted(lab, trial.cell))
     deadline = Deadline(EXPERIMENT_SECONDS)
     figures: dict[str, float] = {}
     failure = None
     try:
+        process.write("begin")
         while (line := process.output.readline(deadline.left())) is not None:
             if line.startswith("{"):
                 figures = json.loads(line)
@@ -41,6 +59,6 @@ def run_experiment(bench: Bench, trial: Trial, lab: Lab) -> Result:
     except TimeoutError:
         failure = f"{experiment.program} did not end within {EXPERIMENT_SECONDS:g} s"
     finally:
-        process.stop()
+        bench.servers.release(process)
     return Result(trial=trial, started=started, figures=figures, failure=failure, log=process.output.tail(),
                   overhead_seconds=time.perf_counter() - clock)

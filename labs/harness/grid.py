@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
-from labs.harness.availability import probe, why_unavailable
+from labs.harness.availability import why_unavailable
 from labs.harness.catalog import find_server, server_models
-from labs.harness.deploy.base import Backend
 from labs.harness.errors import InputError, Unavailable
 from labs.harness.events import Listener, Note
 from labs.harness.metrics import METRICS
 from labs.harness.model import Cell, Load, Profile, Result, ServerModel, Timing, Trial
 from labs.harness.platform import default_profile, describe
+from labs.harness.pool import Wanted
 from labs.harness.report.tables import table
-from labs.harness.runner import open_bench
 from labs.harness.session import new_id, open_backend
 from labs.harness.tracing import run_traced
-from labs.harness.trial import Bench, run_trial
+from labs.harness.trial import run_trial
 from labs.harness.verdicts import number
+from labs.harness.workbench import Workbench, open_workbench
 
 TIMING = Timing(warmup_seconds=0.2, window_seconds=0.5)
 URING = "servers.asynchronous.ring.IO_URING"
@@ -84,12 +83,16 @@ def measure(on: str, names: Sequence[str], columns: Sequence[Column], repeats: i
     if repeats < 1:
         raise InputError(f"--repeats {repeats} makes no sense", "a cell is measured once or more often")
     found: dict[tuple[str, str], list[float]] = {}
-    with open_backend(on, new_id("bench"), listen) as (backend, _), ExitStack() as stack:
-        profiles, notes = _availability(backend, models)
-        bench, machine = open_bench(backend, stack, 1), describe(backend.name, backend.manifest())
+    with open_backend(on, new_id("bench"), listen) as (backend, _), open_workbench(backend) as bench:
+        profiles, notes = _availability(bench, models)
+        machine = describe(backend.name, backend.manifest())
+        runnable = [model for model in models if model.name not in notes]
         for repeat in range(1, repeats + 1):
-            for load, traced, group in _trials(columns, repeat):
-                for model in models:
+            work = _trials(columns, repeat)
+            bench.servers.plan(Wanted(bench.server_spec(model, profiles[model.name]))
+                               for _ in work for model in runnable if model.sleeps)
+            for load, traced, group in work:
+                for model in runnable:
                     if model.name in notes:
                         continue
                     cell = Cell(server=model.name, load="grid", profile=profiles[model.name])
@@ -111,13 +114,14 @@ def measure(on: str, names: Sequence[str], columns: Sequence[Column], repeats: i
     return Grid(tuple(column.title for column in columns), tuple(rows), where, repeats)
 
 
-def _availability(backend: Backend, models: Sequence[ServerModel]) -> tuple[dict[str, Profile], dict[str, str]]:
+def _availability(bench: Workbench, models: Sequence[ServerModel]) -> tuple[dict[str, Profile], dict[str, str]]:
     """The profile each model is given, and why some cannot run."""
-    plain = default_profile(backend.name)
+    name = bench.backend.name
+    plain = default_profile(name)
     profiles: dict[str, Profile] = {
-        model.name: "io-uring" if URING in model.requires and backend.name == "docker" else plain for model in models}
+        model.name: "io-uring" if URING in model.requires and name == "docker" else plain for model in models}
     requires = [name for model in models for name in model.requires]
-    facts = {profile: probe(backend, profile, requires) for profile in set(profiles.values())}
+    facts = {profile: bench.facts(profile, requires) for profile in set(profiles.values())}
     reasons = {model.name: why_unavailable(model, facts[profiles[model.name]]) for model in models}
     return profiles, {name: f"unavailable: {why}" for name, why in reasons.items() if why}
 
@@ -131,7 +135,7 @@ def _trials(columns: Sequence[Column], repeat: int) -> list[tuple[Load, bool, li
     return [(load, traced, group) for (load, traced), group in shared.items()]
 
 
-def _measure(bench: Bench, trial: Trial, model: ServerModel, load: Load) -> Result:
+def _measure(bench: Workbench, trial: Trial, model: ServerModel, load: Load) -> Result:
     assert trial.cell.profile
     if not trial.traced:
         return run_trial(bench, trial, model, trial.cell.profile, [load], TIMING)

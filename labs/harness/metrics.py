@@ -34,8 +34,15 @@ class Metric:
     """A count that comes out the same every time: two equal values suffice for a verdict."""
     traced: bool = False
     """Needs trials of its own, in which the server's system calls are counted."""
+    fresh: bool = False
+    """Says something only of a server that has served nobody before."""
     unseen: str = "the server's figures cannot be seen from here"
     """Why there is no figure where nothing simpler explains it."""
+
+    @property
+    def count(self) -> bool:
+        """Whether it hardly varies from one repeat to the next."""
+        return self.exact or self.traced
 
     def why_none(self, result: Result) -> str:
         """Why `of(result)` is None, as a clause for the reader."""
@@ -200,9 +207,10 @@ _ALL = (
     Metric("switches_per_request", "", "context switches of the server per request",
            _switches, _per_window_request, unseen="context switches cannot be seen from here"),
     Metric("memory_bytes_per_connection", "bytes", "memory the server took for the load's connections, per connection",
-           _memory_per_connection, lambda result: PAGE_BYTES / max(_connected(result), 1), unseen=NO_MEMORY),
+           _memory_per_connection, lambda result: PAGE_BYTES / max(_connected(result), 1), fresh=True,
+           unseen=NO_MEMORY),
     Metric("memory_bytes", "bytes", "anonymous resident memory of the server at the window's end",
-           _gauge("memory_bytes"), lambda _: PAGE_BYTES, unseen=NO_MEMORY),
+           _gauge("memory_bytes"), lambda _: PAGE_BYTES, fresh=True, unseen=NO_MEMORY),
     Metric("threads", "", "threads of the server at the window's end",
            _gauge("threads"), _one, exact=True, unseen="threads cannot be counted from here"),
     Metric("processes", "", "processes of the server at the window's end",
@@ -241,15 +249,15 @@ _ALL = (
                           ("p999", "99.9th percentile"), ("max", "longest"), ("mean", "mean"))),
 )
 
-UNITS = {"us": "us", "seconds": "s", "bytes": "bytes", "share": "share"}
-"""The unit of an experiment's figure, by the end of its name."""
+UNITS = {"us": "us", "seconds": "s", "bytes": "bytes", "share": "share", "times": "times"}
+"""The unit of an experiment's figure, by the end of its name; one without a unit is a count."""
 
 
 def metric_of(name: str) -> Metric:
     """The metric called `name`, or else the figure of that name that an experiment prints."""
     unit = UNITS.get(name.rpartition("_")[2], "")
     return METRICS.get(name) or Metric(name, unit, name.replace("_", " "), lambda result: result.figures.get(name),
-                                       lambda _: 0.0, unseen="the experiment did not print it")
+                                       lambda _: 0.0, exact=not unit, unseen="the experiment did not print it")
 
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -1,13 +1,11 @@
-"""Lab × backend → a Run: plans the trials, measures them in turn, saves each, and judges the claims.
+"""Lab × workbench → a Run: measures the planned trials in turn, saves each, and judges the claims.
 
-Trials are interleaved: every repeat measures each cell once, so that whatever the machine does meanwhile falls on
-all cells alike, and a cell is compared with the others of its own repeat.
+Claims that are undecided in the end get as many repeats again as were planned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -15,18 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from labs.harness import store
-from labs.harness.availability import probe, why_unavailable
-from labs.harness.deploy.base import Backend, Spec
+from labs.harness.availability import why_unavailable
 from labs.harness.errors import InputError, Unavailable
-from labs.harness.events import Event, Listener, RunEnded, RunStarted, TrialEnded, TrialProgress, TrialStarted
+from labs.harness.events import (
+    Event,
+    Listener,
+    RunEnded,
+    RunExtended,
+    RunStarted,
+    TrialEnded,
+    TrialProgress,
+    TrialStarted,
+)
 from labs.harness.experiment import run_experiment
-from labs.harness.fleets import start_fleet
-from labs.harness.metrics import metric_of
-from labs.harness.model import Cell, Lab, Load, Profile, Run, ServerModel, Timing, Trial
-from labs.harness.platform import cpu_plan, default_profile, describe
+from labs.harness.experiment import wanted as experiment_wanted
+from labs.harness.model import Cell, Lab, Load, Profile, Result, Run, ServerModel, Timing, Trial
+from labs.harness.planning import how_often, jobs, needs_fresh, plan
+from labs.harness.platform import describe
+from labs.harness.pool import Wanted
 from labs.harness.tracing import run_traced
-from labs.harness.trial import Bench, run_trial
-from labs.harness.verdicts import TRACED_REPEATS, TRACING, judge_run
+from labs.harness.trial import run_trial
+from labs.harness.verdicts import TRACING, judge_run, undecided
+from labs.harness.workbench import Workbench
 
 
 @dataclass
@@ -41,53 +49,31 @@ class Order:
     results_folder: Path
     backend_why: str = ""
     quick: bool = False
+    exactly: bool = False
+    """Every cell exactly `timing.repeats` times: counts not less often, undecided claims not more often."""
     listen: Listener = field(default=lambda event: None)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a repeat measures once: a cell, timed or with its system calls counted."""
-
-    cell: Cell
-    traced: bool = False
-
-
-def jobs(lab: Lab, profile: Profile) -> tuple[Job, ...]:
-    """What the lab's claims need, once each, in order of appearance."""
-    return tuple(dict.fromkeys(
-        Job(cell, metric_of(claim.measure).traced)
-        for claim in lab.claims if claim.measure for cell in lab.claim_cells(claim, profile)))
-
-
-def plan(work: Sequence[Job], repeats: int) -> list[Trial]:
-    """Every job once per repeat; each repeat begins one job further on, so that none always comes first."""
-    trials: list[Trial] = []
-    for repeat in range(repeats):
-        shift = repeat % len(work) if work else 0
-        for job in (*work[shift:], *work[:shift]):
-            if not job.traced or repeat < TRACED_REPEATS:
-                trials.append(Trial(number=len(trials) + 1, repeat=repeat + 1, cell=job.cell, traced=job.traced))
-    return trials
-
-
-def run_lab(order: Order, backend: Backend) -> Run:
-    """Carries the order out on `backend`, which must have been entered.
+def run_lab(order: Order, bench: Workbench) -> Run:
+    """Carries the order out.
 
     Every trial is saved as it finishes. A server that fails costs its own trials only: it is not started again, and
     the run's state says so. Ctrl-C saves what there is and goes on upwards. Raises MachineError where the machine
     fails; what was measured until then is kept.
     """
-    lab, listen = order.lab, order.listen
+    lab, listen, backend = order.lab, order.listen, bench.backend
     work = jobs(lab, order.profile)
     cells = [job.cell for job in work]
     profiles = dict.fromkeys((order.profile, *lab.profiles, *(cell.profile for cell in cells if cell.profile)))
     models = {cell.server: order.servers[cell.server] for cell in cells if cell.server}
-    requires = [name for model in models.values() for name in model.requires]
-    platforms, refused = _probe_all(backend, order.profile, profiles, requires)
+    platforms, refused = _facts(bench, order.profile, profiles, [name for model in models.values()
+                                                                 for name in model.requires])
     unavailable = {key(cell): why for cell in cells if cell.profile
                    if (why := refused.get(cell.profile)
                        or (cell.server and why_unavailable(models[cell.server], platforms[cell.profile])))}
-    trials = plan([job for job in work if key(job.cell) not in unavailable], order.timing.repeats)
+    asked = order.timing.repeats
+    repeats = dict.fromkeys(work, asked) if order.exactly else how_often(work, asked)
+    trials = plan({job: often for job, often in repeats.items() if key(job.cell) not in unavailable})
 
     run = Run(
         id=order.run_id, lab=lab.name, started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,10 +81,17 @@ def run_lab(order: Order, backend: Backend) -> Run:
         machine=describe(backend.name, backend.manifest()), platforms=platforms, unavailable=unavailable,
         planned=len(trials))
     store.save(run, order.results_folder)
-    listen(RunStarted(run, order.timing.warmup_seconds + order.timing.window_seconds))
+    listen(RunStarted(run))
     state = "failed"
     try:
-        run = _measure(order, backend, run, trials, models)
+        run = _measure(order, bench, run, trials)
+        claims = [] if order.exactly else undecided(lab, run)
+        if claims:
+            more = plan({job: asked for job, needed_by in work.items() if any(claim in claims for claim in needed_by)},
+                        asked, len(trials))
+            run = run.model_copy(update={"planned": len(trials) + len(more)})
+            listen(RunExtended(run, tuple(claim.key for claim in claims)))
+            run = _measure(order, bench, run, more)
         state = "failed" if any(result.failure for result in run.results) else "done"
     except KeyboardInterrupt:
         state = "interrupted"
@@ -111,14 +104,14 @@ def run_lab(order: Order, backend: Backend) -> Run:
     return run
 
 
-def _probe_all(backend: Backend, own: Profile, profiles: Iterable[Profile], requires: Sequence[str],
-               ) -> tuple[dict[Profile, dict[str, Any]], dict[Profile, str]]:
+def _facts(bench: Workbench, own: Profile, profiles: Iterable[Profile], requires: Sequence[str],
+           ) -> tuple[dict[Profile, dict[str, Any]], dict[Profile, str]]:
     """The facts of each profile, and why others cannot be had here. Raises InputError where the run's own cannot."""
     platforms: dict[Profile, dict[str, Any]] = {}
     refused: dict[Profile, str] = {}
     for profile in profiles:
         try:
-            platforms[profile] = probe(backend, profile, requires)
+            platforms[profile] = bench.facts(profile, requires)
         except InputError as error:
             if profile == own:
                 raise
@@ -131,75 +124,59 @@ def key(cell: Cell) -> str:
     return f"{cell.experiment or cell.server} on {cell.profile}"
 
 
-def _measure(order: Order, backend: Backend, run: Run, trials: Sequence[Trial],
-             models: dict[str, ServerModel]) -> Run:
-    lab, listen = order.lab, order.listen
-    given_up = dict(run.unavailable)
-    with ExitStack() as stack:
-        fleets = max((len(loads(lab, trial.cell)) for trial in trials if trial.cell.server), default=0)
-        bench = open_bench(backend, stack, fleets)
-        prepared = 0
-        for index, trial in enumerate(trials):
-            cell = trial.cell
-            assert cell.profile
-            if trial.repeat > prepared:
-                prepared = trial.repeat
-                backend.prepare([bench.server_spec(models[each.cell.server], each.cell.profile) for each in trials
-                                 if each.repeat == prepared and each.cell.server and each.cell.profile
-                                 and key(each.cell) not in given_up])
-            if key(cell) in given_up or (trial.traced and TRACING in given_up):
-                continue
-            listen(TrialStarted(trial))
-            following = _following(bench, trials[index + 1:], models, given_up)
-            try:
-                if cell.experiment:
-                    result = run_experiment(bench, trial, lab)
-                elif trial.traced:
-                    own = loads(lab, cell)[0]
-                    result = run_traced(bench, trial, models[cell.server], cell.profile, own, run.timing,
-                                        following=following).result()
-                else:
-                    result = run_trial(bench, trial, models[cell.server], cell.profile, loads(lab, cell), run.timing,
-                                       partial(_report, listen, trial), following)
-            except Unavailable as error:
-                where = TRACING if trial.traced else key(cell)
-                given_up[where] = error.what
-                run = run.model_copy(update={"unavailable": {**run.unavailable, where: error.what}})
-                store.save(run, order.results_folder)
-                continue
-            if result.failure:
-                given_up[key(cell)] = result.failure
-            run = store.append_result(run, result)
+def _measure(order: Order, bench: Workbench, run: Run, trials: Sequence[Trial]) -> Run:
+    """The run with the results of `trials`; those of a server that is unavailable or has failed are passed over."""
+    bench.servers.plan(wanted for trial in trials if not given_up(run, trial)
+                       if (wanted := _ahead(order, bench, trial.cell)))
+    for trial in trials:
+        if given_up(run, trial):
+            continue
+        order.listen(TrialStarted(trial))
+        try:
+            result = _run_one(order, bench, trial)
+        except Unavailable as error:
+            where = TRACING if trial.traced else key(trial.cell)
+            run = run.model_copy(update={"unavailable": {**run.unavailable, where: error.what}})
             store.save(run, order.results_folder)
-            listen(TrialEnded(result))
+            continue
+        run = store.append_result(run, result)
+        store.save(run, order.results_folder)
+        order.listen(TrialEnded(result))
     return run
 
 
-def _following(bench: Bench, trials: Sequence[Trial], models: dict[str, ServerModel], given_up: dict[str, str],
-               ) -> Spec | None:
-    """The next server, if it can be started ahead: if it is known to sleep while nobody asks it."""
-    for trial in trials:
-        cell = trial.cell
-        if cell.experiment or key(cell) in given_up or (trial.traced and TRACING in given_up):
-            continue
-        assert cell.profile
-        model = models[cell.server]
-        sleeps = model.group != "nonblocking" and not model.folder
-        return bench.server_spec(model, cell.profile) if sleeps else None
-    return None
+def given_up(run: Run, trial: Trial) -> bool:
+    """Whether the trial cannot be had here, or is of a server that has failed."""
+    failed = {key(result.trial.cell) for result in run.results if result.failure}
+    return key(trial.cell) in {*run.unavailable, *failed} or (trial.traced and TRACING in run.unavailable)
 
 
-def open_bench(backend: Backend, stack: ExitStack, fleets: int) -> Bench:
-    """The CPUs divided, and as many fleets as one trial needs, at the ready until `stack` is closed."""
-    server_cpus, fleet_cpus = cpu_plan()
-    local = backend.manifest().get("local", "True") == "True"  # only an engine may be elsewhere
-    bench = Bench(backend, [], server_cpus, fleet_cpus, local)
-    stack.callback(bench.ahead.drop)
-    for _ in range(fleets):
-        fleet = start_fleet(backend, default_profile(backend.name), fleet_cpus)
-        stack.callback(fleet.process.stop)
-        bench.fleets.append(fleet)
-    return bench
+def _ahead(order: Order, bench: Workbench, cell: Cell) -> Wanted | None:
+    """What can be started before the cell's turn: whatever sleeps until then."""
+    if cell.experiment:
+        return experiment_wanted(order.lab, cell)
+    model = order.servers[cell.server]
+    assert cell.profile
+    return Wanted(bench.server_spec(model, cell.profile), _fresh(order, cell)) if model.sleeps else None
+
+
+def _fresh(order: Order, cell: Cell) -> bool:
+    """Whether each trial of the cell gets a server of its own; in a quick run only where that makes the difference."""
+    return not order.quick or needs_fresh(jobs(order.lab, order.profile), cell)
+
+
+def _run_one(order: Order, bench: Workbench, trial: Trial) -> Result:
+    """Raises Unavailable where the platform lacks something."""
+    lab, cell = order.lab, trial.cell
+    assert cell.profile
+    if cell.experiment:
+        return run_experiment(bench, trial, lab)
+    model = order.servers[cell.server]
+    if trial.traced:
+        return run_traced(bench, trial, model, cell.profile, lab.loads[cell.load], order.timing,
+                          fresh=_fresh(order, cell)).result()
+    return run_trial(bench, trial, model, cell.profile, loads(lab, cell), order.timing,
+                     partial(_report, order.listen, trial), _fresh(order, cell))
 
 
 def loads(lab: Lab, cell: Cell) -> list[Load]:

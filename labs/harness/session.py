@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import locale
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from labs.harness.model import Lab, Language, Profile, Run
 from labs.harness.platform import default_profile
 from labs.harness.runner import Order, run_lab
 from labs.harness.verdicts import fail_on as unwanted
+from labs.harness.workbench import open_workbench
 
 RESULTS = ROOT / "results"
 ON: tuple[On, ...] = get_args(On)
@@ -84,7 +85,7 @@ class Wish:
     profile: str = ""
     quick: bool = False
     repeats: int = 0
-    """0: as often as the lab says."""
+    """0: as often as the lab says, counts twice, and undecided claims again; else exactly so often."""
     fail_on: str = ""
     results: Path = RESULTS
 
@@ -114,21 +115,25 @@ def new_id(what: str) -> str:
     return store.new_run_id(what)
 
 
-def run(name: str, wish: Wish, listen: Listener) -> Run:
-    """Runs the lab called `name`. Raises LabErrors; what was measured before one is in the results folder.
+def run(names: Sequence[str], wish: Wish, listen: Listener) -> Generator[Run, None, None]:
+    """Runs the labs called `names`, one after the other on the same fleets. To be used up, or closed.
 
-    A server that failed is reported by ServerFailed after everything else has been measured and saved.
+    Raises LabErrors, those of all lab.yaml files before anything is started; what was measured before one is in the
+    results folder. A server that failed is reported by ServerFailed after everything else has been measured and saved.
     """
     wish.check()
-    lab = get_lab(name)
-    timing = lab.quick if wish.quick else lab.timing
-    if wish.repeats:
-        timing = timing.model_copy(update={"repeats": wish.repeats})
-    run_id = new_id(lab.name)
-    with open_backend(wish.on, run_id, listen) as (backend, why):
+    labs = [get_lab(name) for name in names]
+    session_id = new_id(labs[0].name if len(labs) == 1 else "labs")
+    requires = [name for model in server_models().values() for name in model.requires] if len(labs) > 1 else []
+    with open_backend(wish.on, session_id, listen) as (backend, why), open_workbench(backend, requires) as bench:
         profile = check_profile(wish.profile, backend.name)
-        return run_lab(Order(run_id, lab, server_models(), profile, timing, wish.results, why, wish.quick, listen),
-                       backend)
+        for lab in labs:
+            timing = lab.quick if wish.quick else lab.timing
+            if wish.repeats:
+                timing = timing.model_copy(update={"repeats": wish.repeats})
+            run_id = session_id if len(labs) == 1 else new_id(lab.name)
+            yield run_lab(Order(run_id, lab, server_models(), profile, timing, wish.results, why, wish.quick,
+                                bool(wish.repeats), listen), bench)
 
 
 def find_run(name: str, results: Path = RESULTS) -> Path:

@@ -20,7 +20,7 @@ from labs.harness.events import Listener, Note
 from labs.harness.lanes import Timeline, build
 from labs.harness.measure.strace import attach
 from labs.harness.model import Profile, ServerModel
-from labs.harness.trial import start_server
+from labs.harness.pool import start_server
 
 Step = tuple[float, int, str]
 

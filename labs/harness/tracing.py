@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from labs.harness.deploy.base import Deadline, Process, Spec
+from labs.harness.deploy.base import Deadline, Process
 from labs.harness.errors import MachineError, ServerFailed
 from labs.harness.fleets import ANSWER_SECONDS, Address, Fleet
 from labs.harness.measure.counting import Source, count_calls
 from labs.harness.model import FleetResult, Load, Profile, Result, ServerModel, Timing, Trial
-from labs.harness.trial import Bench
+from labs.harness.pool import Wanted
+from labs.harness.workbench import Workbench
 
 QUIET_SECONDS = 1.0
 """With lost datagrams or answers of another length than the requests: nothing comes in for so long, so nothing will."""
@@ -52,10 +53,10 @@ class Traced:
                       calls=None if self.failure else self.calls, calls_source=f"{self.source}: {self.disturbance}")
 
 
-def run_traced(bench: Bench, trial: Trial, model: ServerModel, profile: Profile, load: Load, timing: Timing,
+def run_traced(bench: Workbench, trial: Trial, model: ServerModel, profile: Profile, load: Load, timing: Timing,
                source: Source = "auto", progress: Callable[[dict[str, Any]], None] | None = None,
-               following: Spec | None = None) -> Traced:
-    """Counts the system calls of a fresh `model` under `load`, by perf where it works, else by strace.
+               fresh: bool = True) -> Traced:
+    """Counts the system calls of `model` under `load`, by perf where it works, else by strace.
 
     A load with no active connection gives the calls of an idle server. A server that crashes or answers wrongly gives
     a Traced with `failure`; what is not the server's fault is raised (MachineError, where nothing can count for one).
@@ -63,8 +64,7 @@ def run_traced(bench: Bench, trial: Trial, model: ServerModel, profile: Profile,
     found = Traced(trial, datetime.now(UTC).isoformat(timespec="milliseconds"))
     server: Process | None = None
     try:
-        server, address = bench.ahead.take(bench.backend, bench.server_spec(model, profile))
-        bench.ahead.start(bench.backend, following)
+        server, address = bench.servers.take(Wanted(bench.server_spec(model, profile), fresh))
         try:
             figures = _count(bench, server, address, model, load, timing, source, progress)
         except MachineError as error:
@@ -76,19 +76,18 @@ def run_traced(bench: Bench, trial: Trial, model: ServerModel, profile: Profile,
         return Traced(found.trial, found.started, failure=failure.what, log=failure.log)
     finally:
         if server:
-            server.stop()
+            bench.servers.release(server)
 
 
-def _count(bench: Bench, server: Process, address: Address, model: ServerModel, load: Load, timing: Timing,
+def _count(bench: Workbench, server: Process, address: Address, model: ServerModel, load: Load, timing: Timing,
            source: Source, progress: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
-    fleet = bench.fleets[0]
+    (fleet,) = bench.fleets(1)
     if wrong := fleet.verify(address, model.protocol):
         raise ServerFailed(f"{model.name} answers wrongly and is not traced: {wrong}", log=server.output.tail())
     active = load.connections if load.active is None else load.active
     try:
         fleet.load(address, load.model_copy(update={"active": 0, "requests": None}))
         with count_calls(bench.backend, server, source) as counter:
-            bench.ahead.settle()
             counter.begin()
             fleet.begin()
             if active:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from labs.harness.deploy.base import EXIT_UNAVAILABLE, Backend, Deadline, Process, Spec
-from labs.harness.errors import LabError, MachineError, ServerFailed
-from labs.harness.fleets import Address, Fleet, exit_words
+from labs.harness.deploy.base import Process
+from labs.harness.errors import MachineError, ServerFailed
+from labs.harness.fleets import Address, exit_words
 from labs.harness.measure.foreign import CpuWatch
 from labs.harness.model import FleetResult, Load, Profile, Result, ServerModel, Timing, Trial
+from labs.harness.pool import Wanted
+from labs.harness.workbench import Workbench
 
-START_SECONDS = 20.0
 BUSY_SHARE = 0.85
 """A fleet worker that used this much of its CPU may have set the pace."""
 FOREIGN_SHARE = 0.15
@@ -32,94 +30,12 @@ ACHIEVED_SHARE = 0.95
 """Open loop: less than this share of the offered rate was not the load that was asked for."""
 
 
-@dataclass
-class Bench:
-    """What the trials of one run share: where they run, on which CPUs, and the fleets that live through them."""
-
-    backend: Backend
-    fleets: list[Fleet]
-    server_cpus: tuple[int, ...] = ()
-    fleet_cpus: tuple[int, ...] = ()
-    local: bool = True
-    """Whether the trials run on this machine's CPUs, so that other work on them can be seen from here."""
-    ahead: Ahead = field(default_factory=lambda: Ahead())
-
-    def server_spec(self, model: ServerModel, profile: Profile) -> Spec:
-        command = ("-m", model.module, "--host", self.backend.listen_host, "--port", "0")
-        folder = Path(model.folder) if model.folder else None
-        return Spec("server", command, profile, self.server_cpus, folder=folder)
-
-
-class Ahead:
-    """Starts the next trial's server while this one's connections come up, so that a trial need not wait for its own.
-
-    By the time a window opens that server must be up and asleep: it may not share the window with the one measured.
-    """
-
-    def __init__(self) -> None:
-        self._hand = ThreadPoolExecutor(1, thread_name_prefix="ahead")
-        self._spec: Spec | None = None
-        self._started: Future[tuple[Process, Address]] | None = None
-
-    def start(self, backend: Backend, spec: Spec | None) -> None:
-        """Begins to start a server; None: nothing to start."""
-        if spec and not self._started:
-            self._spec, self._started = spec, self._hand.submit(start_server, backend, spec)
-
-    def settle(self) -> None:
-        """Waits until it is up, or has failed."""
-        if self._started:
-            wait([self._started])
-
-    def take(self, backend: Backend, spec: Spec) -> tuple[Process, Address]:
-        """The server that was started ahead, if it is one of these, else a new one. Raises as start_server does."""
-        if self._started and self._spec != spec:
-            self.drop()
-        if not self._started:
-            return start_server(backend, spec)
-        try:
-            server = self._started.result()  # interrupted here, it is still ours to drop
-        except LabError:
-            self._started = None
-            raise
-        self._started = None
-        return server
-
-    def drop(self) -> None:
-        """Ends what was started and not taken."""
-        if self._started:
-            with suppress(LabError):
-                self._started.result()[0].stop()
-        self._started = None
-
-
-def start_server(backend: Backend, spec: Spec) -> tuple[Process, Address]:
-    """A server that has announced itself, and where it listens. Raises ServerFailed where it does not."""
-    process = backend.start(spec)
-    deadline = Deadline(START_SECONDS)
-    try:
-        while (line := process.output.readline(deadline.left())) is not None:
-            match line.split():
-                case ["READY", _, port]:
-                    return process, (process.host, int(port))
-        code = exit_words(process)
-        why = "it says that this platform lacks what it requires" if process.exit_code() == EXIT_UNAVAILABLE else ""
-        raise ServerFailed(f"{spec.command[1]} ended before it was ready{code}", why, log=process.output.tail())
-    except TimeoutError:
-        process.stop()
-        raise ServerFailed(f"{spec.command[1]} was not ready within {START_SECONDS:g} s",
-                           "it printed no READY line", log=process.output.tail()) from None
-    except BaseException:
-        process.stop()
-        raise
-
-
 def run_trial(
-    bench: Bench, trial: Trial, model: ServerModel, profile: Profile, loads: list[Load], timing: Timing,
-    progress: Callable[[dict[str, Any]], None] | None = None, following: Spec | None = None,
+    bench: Workbench, trial: Trial, model: ServerModel, profile: Profile, loads: list[Load], timing: Timing,
+    progress: Callable[[dict[str, Any]], None] | None = None, fresh: bool = True,
 ) -> Result:
-    """Measures `model` once. loads: the trial's own first, then those beside it; one fleet each. following: the next
-    trial's server, which is started ahead.
+    """Measures `model` once. loads: the trial's own first, then those beside it; one fleet each. fresh: whether the
+    server must have served nobody before.
 
     A server that crashes or answers wrongly gives a Result with `failure` and its last lines; only what is not the
     server's fault is raised (MachineError).
@@ -129,8 +45,7 @@ def run_trial(
     result = Result(trial=trial, started=started)
     server: Process | None = None
     try:
-        server, address = bench.ahead.take(bench.backend, bench.server_spec(model, profile))
-        bench.ahead.start(bench.backend, following)
+        server, address = bench.servers.take(Wanted(bench.server_spec(model, profile), fresh))
         figures = _measure(bench, server, address, model, loads, timing, progress)
         log = server.output.tail()
         result = result.model_copy(update={**figures, "log": log})
@@ -138,16 +53,16 @@ def run_trial(
         result = result.model_copy(update={"failure": failure.what, "log": failure.log})
     finally:
         if server:
-            server.stop()
+            bench.servers.release(server)
     overhead = time.perf_counter() - clock - timing.warmup_seconds - timing.window_seconds
     return result.model_copy(update={"overhead_seconds": overhead})
 
 
 def _measure(
-    bench: Bench, server: Process, address: Address, model: ServerModel, loads: list[Load], timing: Timing,
+    bench: Workbench, server: Process, address: Address, model: ServerModel, loads: list[Load], timing: Timing,
     progress: Callable[[dict[str, Any]], None] | None,
 ) -> dict[str, Any]:
-    fleets = bench.fleets[:len(loads)]
+    fleets = bench.fleets(len(loads))
     with _server_faults(server, model):
         if wrong := fleets[0].verify(address, model.protocol):
             raise ServerFailed(f"{model.name} answers wrongly and is not measured: {wrong}", log=server.output.tail())
@@ -157,7 +72,6 @@ def _measure(
             for fleet, load in reversed(list(zip(fleets, loads, strict=True))):  # the crowd beside it comes first
                 fleet.load(address, load)
             fleets[0].watch(timing.warmup_seconds, progress)
-            bench.ahead.settle()
 
             watch = CpuWatch(bench.server_cpus + bench.fleet_cpus)
             busy_before, begin = watch.sample(), collector.sample()

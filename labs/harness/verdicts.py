@@ -1,9 +1,10 @@
 """From the results of a run to what they say of each claim. Pure: reads data, gives data.
 
 The rules, so that a verdict does not flip when the machine is busy:
-- a claim holds (or is refuted) only if the whole 95 % interval lies on that side of the threshold;
-- it takes three repeats, or two equal values of a count;
-- a rate or a latency counts only where nothing but the server set the pace;
+- a claim holds (or is refuted) only if the whole 95 % interval lies on that side of the threshold (97.5 % once it has
+  been measured again because it was undecided: looking twice must not make a mistake likelier than 5 %);
+- it takes three repeats, or two of a count;
+- a rate or a latency of a repeat in which something else than the server set the pace does not count;
 - what is smaller than one step of its counter is known to be small, and no more: a ratio built with it is a bound.
 Everything else is inconclusive, and the figures say what would decide it.
 """
@@ -11,6 +12,7 @@ Everything else is inconclusive, and the figures say what would decide it.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,10 +22,13 @@ from labs.harness.model import Cell, Claim, Lab, Outcome, Profile, Result, Run, 
 from labs.harness.stats import Interval, interval, paired_ratios, ratio_interval
 
 ENOUGH = 3
-"""Repeats that a verdict takes at the least; two equal values do for an exact metric."""
+"""Repeats that a verdict takes at the least."""
 
-TRACED_REPEATS = 2
-"""The same for counts of system calls, which hardly vary, and how often they are counted at the most."""
+COUNT_REPEATS = 2
+"""The same for counts, which hardly vary, and how often they are taken at first."""
+
+CONFIDENCE, SECOND_CONFIDENCE = 0.95, 0.975
+"""Of an interval, and of one that is looked at for the second time."""
 
 TRACING = "system calls"
 """Where `unavailable` says why no system calls can be counted."""
@@ -47,21 +52,31 @@ def judge(
     profile: Profile,
     facts: Mapping[Profile, Mapping[str, Any]] | None = None,
     unavailable: Mapping[str, str] | None = None,
+    planned_repeats: int | None = None,
 ) -> Verdict:
     """What the results of a run say of one claim.
 
     profile: the run's own, for cells that name none. facts: what the probe found, per profile.
     unavailable: "<server model> on <profile>" → why it could not run at all; TRACING → why no calls can be counted.
+    planned_repeats: those beyond them were measured because the claim was undecided.
     """
     if claim.fact is not None:
         return _judge_fact(claim, profile, (facts or {}).get(profile, {}))
-    return _judge_measure(claim, tuple(results), profile, unavailable or {})
+    return _judge_measure(claim, tuple(results), profile, unavailable or {}, planned_repeats or sys.maxsize)
 
 
 def judge_run(lab: Lab, run: Run) -> tuple[Verdict, ...]:
     """A verdict for every claim of the lab, in its order, from what the run has found so far."""
-    return tuple(judge(claim, run.results, profile=run.profile, facts=run.platforms, unavailable=run.unavailable)
-                 for claim in lab.claims)
+    return tuple(judge(claim, run.results, profile=run.profile, facts=run.platforms, unavailable=run.unavailable,
+                       planned_repeats=run.timing.repeats) for claim in lab.claims)
+
+
+def undecided(lab: Lab, run: Run) -> list[Claim]:
+    """The claims that more repeats may decide: inconclusive, though every trial gave a figure."""
+    return [claim for claim, verdict in zip(lab.claims, judge_run(lab, run), strict=True)
+            if verdict.outcome == "inconclusive" and claim.measure and not any(
+                _series(cell, metric_of(claim.measure), run.results).trouble
+                for cell in lab.claim_cells(claim, run.profile))]
 
 
 def fail_on(verdicts: Iterable[Verdict], worst: Literal["refuted", "inconclusive"]) -> tuple[Verdict, ...]:
@@ -111,7 +126,7 @@ class _Series:
     trouble: tuple[str, ...]
     """Why repeats have no figure, one reason each."""
     limits: tuple[str, ...]
-    """What else than the server set the pace, if that matters to the metric."""
+    """What else than the server set the pace of repeats that therefore do not count."""
 
 
 def _series(cell: Cell, metric: Metric, results: Iterable[Result]) -> _Series:
@@ -121,6 +136,9 @@ def _series(cell: Cell, metric: Metric, results: Iterable[Result]) -> _Series:
     for result in results:
         if result.trial.cell != cell or result.trial.traced != metric.traced:
             continue
+        if metric.rate and result.limits:
+            limits.extend(result.limits)
+            continue
         value = None if result.failure else metric.of(result)
         wrong = result.fleet.wrong if result.fleet and metric.name != "wrong_answers" else 0
         if value is None:
@@ -129,12 +147,11 @@ def _series(cell: Cell, metric: Metric, results: Iterable[Result]) -> _Series:
             trouble.append(f"wrong answers: {wrong:,}; a server that answers wrongly is not measured")
         else:
             values[result.trial.repeat], steps[result.trial.repeat] = value, metric.resolution(result)
-            limits.extend(result.limits if metric.rate else ())
     return _Series(values, steps, tuple(trouble), tuple(dict.fromkeys(limits)))
 
 
-def _judge_measure(claim: Claim, results: Sequence[Result], profile: Profile,
-                   unavailable: Mapping[str, str]) -> Verdict:
+def _judge_measure(claim: Claim, results: Sequence[Result], profile: Profile, unavailable: Mapping[str, str],
+                   planned_repeats: int) -> Verdict:
     assert claim.of is not None and claim.measure is not None  # the model has checked both
     metric = metric_of(claim.measure)
     cells = [cell if cell.profile else cell.model_copy(update={"profile": profile}) for cell in claim.cells]
@@ -158,17 +175,17 @@ def _judge_measure(claim: Claim, results: Sequence[Result], profile: Profile,
         reason = "; ".join(doubts) or "no repeat measured both"
         return _verdict(claim, "inconclusive", f"{reason}; nothing to compare", platform, **known)
 
+    confidence = CONFIDENCE if max(repeats) <= planned_repeats else SECOND_CONFIDENCE
     if claim.against:
-        found = _ratio(series, repeats)
+        found = _ratio(series, repeats, confidence)
     else:
-        found = interval(columns[0])
+        found = interval(columns[0], confidence)
         if not metric.exact:  # repeats that agree to the counter's step do not show more than the step
             step = max(series[0].steps[repeat] for repeat in repeats)
             found = replace(found, low=min(found.low, found.value - step), high=max(found.high, found.value + step),
                             unstable=found.unstable and max(columns[0]) - min(columns[0]) > 2 * step)
-    exact = metric.exact and len(repeats) >= 2 and all(len(set(column)) == 1 for column in columns)
-    enough = TRACED_REPEATS if metric.traced else ENOUGH
-    if len(repeats) < enough and not exact:
+    enough = COUNT_REPEATS if metric.count else ENOUGH
+    if len(repeats) < enough:
         doubts.append(f"{_count(len(repeats), 'repeat')} of the {enough} it takes: run with --repeats 5 or more")
     outcome = "inconclusive" if doubts else _side(found, claim)
     if outcome == "inconclusive" and not doubts:
@@ -191,20 +208,18 @@ def _doubts(cell: Cell, series: _Series) -> list[str]:
     if series.trouble:
         some = "every repeat" if not measured else f"{failed} of {measured + failed} repeats"
         return [f"{cell.label()} has no figure in {some} ({series.trouble[0]})"]
-    if not measured:
-        return [f"{cell.label()} was not measured"]
-    if series.limits:
+    if series.limits and measured < ENOUGH:
         return [f"not the server alone set the pace of {cell.label()} ({'; '.join(series.limits)}): "
                 "more CPUs, or --repeats on a quieter machine"]
-    return []
+    return [] if measured else [f"{cell.label()} was not measured"]
 
 
-def _ratio(series: Sequence[_Series], repeats: Sequence[int]) -> Interval:
+def _ratio(series: Sequence[_Series], repeats: Sequence[int], confidence: float) -> Interval:
     """The paired ratio of two cells. A value below its resolution is raised to it, and the ratio is then a bound."""
     raised = [{repeat: max(one.values[repeat], one.steps[repeat]) for repeat in repeats} for one in series]
     floors = [any(one.values[repeat] < one.steps[repeat] for repeat in repeats) for one in series]
     pairs = [[max(column[repeat], 1e-12) for repeat in repeats] for column in raised]
-    found = ratio_interval(paired_ratios(*pairs))
+    found = ratio_interval(paired_ratios(*pairs), confidence)
     return replace(found, low=0.0 if floors[0] else found.low, high=math.inf if floors[1] else found.high)
 
 

@@ -1,7 +1,7 @@
 """How long waits of 0.1 ms really last: in select, in the poller that `selectors` picks, and in asyncio.sleep.
 
 Prints one line of JSON. The figures in _us are medians; `early` counts waits that ended before their time,
-in select and in the picked poller; default_over_select is the picked poller's median over select's.
+in select and in the picked poller; default_over_select_times is the picked poller's median over select's.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ with silent, other, selectors.DefaultSelector() as selector:
     on_default = waits(selector.select)
 select_us, default_us = statistics.median(on_select), statistics.median(on_default)
 print(json.dumps({
-    "select_us": select_us, "default_us": default_us, "default_over_select": default_us / select_us,
+    "select_us": select_us, "default_us": default_us, "default_over_select_times": default_us / select_us,
     "early": sum(lasted < ASKED_SECONDS * 1e6 for lasted in on_select + on_default),
     "asyncio_us": sleep_us(),
     "asyncio_on_select_us": sleep_us(asyncio.SelectorEventLoop(selectors.SelectSelector())),

@@ -56,7 +56,6 @@ def backend(run: str) -> Iterator[NativeBackend]:
 
 def test_a_server_answers(backend: NativeBackend) -> None:
     spec = Spec("server", ("-m", "servers.blocking.blocking_server", "--host", backend.listen_host), NATIVE)
-    backend.prepare([spec])
     server = backend.start(spec)
     word, host, port = (server.output.readline(DEADLINE) or "").split()
     assert (word, host) == ("READY", server.host)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from labs.harness import session, store, trial
+from labs.harness import pool, session, store
 from labs.harness.catalog import server_models
+from labs.harness.deploy.base import Spec
 from labs.harness.deploy.native_backend import NativeBackend, marked_processes
 from labs.harness.errors import InputError, MachineError, ServerFailed
-from labs.harness.events import Event, RunEnded, RunStarted, TrialEnded, TrialStarted
+from labs.harness.events import Event, RunEnded, RunExtended, RunStarted, TrialEnded, TrialStarted
 from labs.harness.model import Cell, Claim, Lab, Load, Run, ServerModel, Timing
+from labs.harness.planning import Job, how_often, jobs, needs_fresh, plan
 from labs.harness.platform import default_profile
-from labs.harness.runner import Job, Order, plan, run_lab
+from labs.harness.pool import BATCH, ServerPool, Wanted
+from labs.harness.runner import Order, run_lab
+from labs.harness.workbench import open_workbench
 
 FAULTY = Path(__file__).parents[1] / "faulty"
 SHORT = Timing(warmup_seconds=0.05, window_seconds=0.1, repeats=2)
@@ -35,10 +40,10 @@ def run(lab: Lab, folder: Path, listen: list[Event] | None = None) -> Run:
     models = {**server_models(), **{name: faulty(name) for name in (
         "crash-at-start", "crash-later", "wrong-answers", "never-ready")}}
     run_id = store.new_run_id(lab.name)
-    with NativeBackend(run_id) as backend:
+    with NativeBackend(run_id) as backend, open_workbench(backend) as bench:
         order = Order(run_id, lab, models, default_profile("native"), SHORT, folder,
                       listen=(listen if listen is not None else []).append)
-        return run_lab(order, backend)
+        return run_lab(order, bench)
 
 
 def left_of(run_id: str) -> list[int]:
@@ -47,13 +52,78 @@ def left_of(run_id: str) -> list[int]:
 
 def test_plan_interleaves_and_rotates() -> None:
     a, b, c = (Job(Cell(server=name, load="x")) for name in "abc")
-    trials = plan([a, b, c], 2)
+    trials = plan({a: 2, b: 2, c: 2})
     assert [(each.repeat, each.cell.server) for each in trials] == [
         (1, "a"), (1, "b"), (1, "c"), (2, "b"), (2, "c"), (2, "a")]
     assert [each.number for each in trials] == [1, 2, 3, 4, 5, 6]
-    assert plan([], 3) == []
-    traced = plan([a, Job(a.cell, traced=True)], 5)
-    assert sum(each.traced for each in traced) == 2 and len(traced) == 7, "counting calls twice is enough"
+    assert plan({}) == []
+    more = plan({a: 1, c: 2}, after=2, number=6)
+    assert [(each.number, each.repeat, each.cell.server) for each in more] == [(7, 3, "a"), (8, 3, "c"), (9, 4, "c")]
+
+
+def claim(measure: str, server: str = "select", **threshold: float) -> Claim:
+    return Claim(id="many-watched", name=measure.replace("_", "-"), claim="so it is", measure=measure,
+                 of=Cell(server=server, load="some"), **threshold)  # type: ignore[arg-type]
+
+
+def test_counts_take_two_repeats_and_everything_else_those_of_the_lab() -> None:
+    served, calls, cost = (claim(measure, at_least=1) for measure in (
+        "connections_served", "syscalls_per_request", "cpu_us_per_request"))
+    for claims, expected in (((served, calls), [2, 2]), ((served, calls, cost), [5, 2])):
+        work = jobs(lab_of("select").model_copy(update={"claims": claims}), "linux")
+        assert list(how_often(work, 5).values()) == expected
+        assert list(how_often(work, 1).values()) == [1, 1]
+
+
+def test_only_memory_needs_a_server_that_has_served_nobody() -> None:
+    for measure, expected in (("memory_bytes_per_connection", True), ("cpu_us_per_request", False)):
+        lab = lab_of("select").model_copy(update={"claims": (claim(measure, at_least=1),)})
+        (job,) = work = jobs(lab, "linux")
+        assert needs_fresh(work, job.cell) is expected
+
+
+def test_an_undecided_claim_is_measured_again_and_a_decided_one_is_not(tmp_path: Path) -> None:
+    """Two repeats never decide a cost, four may; here no number of them can, so that it is looked at twice."""
+    lab = lab_of("threads").model_copy(update={"claims": (
+        lab_of("threads").claims[0], claim("cpu_us_per_request", at_least=1e-9))})
+    events: list[Event] = []
+    found = run(lab, tmp_path, events)
+    (extended,) = (event for event in events if isinstance(event, RunExtended))
+    assert extended.undecided == ("cpu-us-per-request",)
+    assert found.planned == len(found.results) == 6 and extended.run.planned == 6
+    assert [(result.trial.number, result.trial.repeat, result.trial.cell.server) for result in found.results[4:]] == [
+        (5, 3, "select"), (6, 4, "select")]
+    assert [verdict.outcome for verdict in found.verdicts] == ["holds", "holds"]
+
+
+def test_the_pool_starts_in_batches_and_ends_what_nobody_needs(tmp_path: Path) -> None:
+    run_id = store.new_run_id("pool")
+    fresh = [Wanted(Spec("server", ("-m", "servers.multiplexing.select_server"), default_profile("native"),
+                         environment=(("NUMBER", str(number)),))) for number in range(2 * BATCH + 1)]
+    other = Wanted(Spec("server", ("-m", "servers.blocking.blocking_server"), default_profile("native")))
+    with NativeBackend(run_id) as backend:
+        servers = ServerPool(backend)
+        servers.plan(fresh)
+        first, _ = servers.take(fresh[0])
+        assert first.spec == fresh[0].spec and len(left_of(run_id)) == BATCH
+        servers.release(first)
+        assert first.exit_code() is None, "it is ended later, not in somebody's window"
+
+        unplanned, _ = servers.take(other)
+        assert unplanned.spec == other.spec and len(left_of(run_id)) == BATCH + 1
+        servers.release(unplanned)
+        assert len(left_of(run_id)) == BATCH
+
+        later, _ = servers.take(fresh[BATCH + 1])  # the rest of the batch, and one more, are passed over
+        assert later.spec == fresh[BATCH + 1].spec and len(left_of(run_id)) == BATCH
+
+        keep = replace(other, fresh=False)
+        servers.plan([keep, fresh[0], keep, fresh[0]])
+        assert left_of(run_id) == []
+        taken = [servers.take(one)[0] for one in (keep, fresh[0], keep, fresh[0])]
+        assert taken[0] is taken[2] and taken[1] is not taken[3] and len(left_of(run_id)) == 3
+        servers.clear()
+        assert left_of(run_id) == []
 
 
 def test_a_run_measures_judges_saves_and_leaves_nothing(tmp_path: Path) -> None:
@@ -113,7 +183,7 @@ def test_a_server_that_answers_wrongly_is_not_timed(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_never_ready_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "START_SECONDS", 0.5)
+    monkeypatch.setattr(pool, "START_SECONDS", 0.5)
     (first,) = run(lab_of("never-ready"), tmp_path).results
     assert "was not ready within 0.5 s" in (first.failure or "")
 
@@ -126,9 +196,9 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
         if isinstance(event, TrialStarted) and event.trial.number == 3:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), NativeBackend(run_id) as backend:
+    with pytest.raises(KeyboardInterrupt), NativeBackend(run_id) as backend, open_workbench(backend) as bench:
         run_lab(Order(run_id, lab, server_models(), default_profile("native"), SHORT, tmp_path, listen=interrupt),
-                backend)
+                bench)
     kept = store.load(tmp_path / run_id)
     assert kept.state == "interrupted" and len(kept.results) == 2 and len(kept.verdicts) == 2
     assert left_of(run_id) == []

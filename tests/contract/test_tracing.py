@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from labs.harness import runner, timeline, tracing
+from labs.harness import timeline, tracing
 from labs.harness.catalog import ROOT, server_models
 from labs.harness.deploy.base import Spec
 from labs.harness.deploy.native_backend import NativeBackend
 from labs.harness.errors import InputError, MachineError
 from labs.harness.measure import perf, strace
 from labs.harness.model import Cell, Load, Timing, Trial
-from labs.harness.trial import Bench, start_server
+from labs.harness.pool import start_server
+from labs.harness.workbench import Workbench, open_workbench
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="strace and perf are for Linux")
 MODELS = server_models(ROOT) if sys.platform == "linux" else {}
@@ -25,15 +26,13 @@ PLAIN = ("-m", "servers.blocking.blocking_server")
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    from contextlib import ExitStack
-
-    with NativeBackend("test-tracing") as backend, ExitStack() as stack:
-        yield runner.open_bench(backend, stack, 1)
+def bench() -> Iterator[Workbench]:
+    with NativeBackend("test-tracing") as backend, open_workbench(backend) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
-def sources(bench: Bench) -> dict[str, str]:
+def sources(bench: Workbench) -> dict[str, str]:
     """Source → why it can not be had here, "" if it can."""
     server, _ = start_server(bench.backend, Spec("server", PLAIN, "linux"))
     found = {}
@@ -48,7 +47,7 @@ def sources(bench: Bench) -> dict[str, str]:
     return found
 
 
-def count(bench: Bench, name: str, source: str, load: Load) -> tracing.Traced:
+def count(bench: Workbench, name: str, source: str, load: Load) -> tracing.Traced:
     trial = Trial(number=1, repeat=1, cell=Cell(server=name, load="x"))
     found = tracing.run_traced(bench, trial, MODELS[name], "linux", load, Timing(window_seconds=0.3),
                                source)  # type: ignore[arg-type]
@@ -58,7 +57,7 @@ def count(bench: Bench, name: str, source: str, load: Load) -> tracing.Traced:
 
 @pytest.mark.parametrize("source", ["perf", "strace"])
 @pytest.mark.parametrize("name", EXACT)
-def test_calls_a_request_are_exact(bench: Bench, sources: dict[str, str], name: str, source: str) -> None:
+def test_calls_a_request_are_exact(bench: Workbench, sources: dict[str, str], name: str, source: str) -> None:
     if sources[source]:
         pytest.skip(f"{source}: {sources[source]}")
     found = count(bench, name, source, Load(connections=1))
@@ -69,7 +68,7 @@ def test_calls_a_request_are_exact(bench: Bench, sources: dict[str, str], name: 
 
 
 @pytest.mark.parametrize("source", ["perf", "strace"])
-def test_an_idle_server_is_silent_but_for_the_busy_one(bench: Bench, sources: dict[str, str], source: str) -> None:
+def test_an_idle_server_is_silent_but_for_the_busy_one(bench: Workbench, sources: dict[str, str], source: str) -> None:
     if sources[source]:
         pytest.skip(f"{source}: {sources[source]}")
     load = Load(connections=3, active=0)
@@ -79,7 +78,7 @@ def test_an_idle_server_is_silent_but_for_the_busy_one(bench: Bench, sources: di
     assert sum(busy.calls.values()) / busy.seconds > 1000
 
 
-def test_the_server_lives_on_undisturbed(bench: Bench, sources: dict[str, str]) -> None:
+def test_the_server_lives_on_undisturbed(bench: Workbench, sources: dict[str, str]) -> None:
     if sources["strace"]:
         pytest.skip(sources["strace"])
     pool = ("-m", "servers.blocking.thread_pool_server")
@@ -88,11 +87,11 @@ def test_the_server_lives_on_undisturbed(bench: Bench, sources: dict[str, str]) 
         for _ in range(2):  # it can be traced again afterwards
             with strace.attach(bench.backend, server) as tracer:
                 assert len(tracer.threads) > 1  # all of the pool
-                assert bench.fleets[0].verify(address, "tcp") is None
+                assert bench.fleets(1)[0].verify(address, "tcp") is None
                 assert {"recvfrom", "sendto"} <= {call.name for call in tracer.detach()}
         with strace.attach(bench.backend, server):
             pass  # left without detaching: the tracer is killed
-        assert bench.fleets[0].verify(address, "tcp") is None and server.exit_code() is None
+        assert bench.fleets(1)[0].verify(address, "tcp") is None and server.exit_code() is None
         pid = server.host_pid()  # type: ignore[attr-defined]
         for status in Path(f"/proc/{pid}/task").glob("*/status"):
             assert "TracerPid:\t0\n" in status.read_text()
@@ -100,7 +99,7 @@ def test_the_server_lives_on_undisturbed(bench: Bench, sources: dict[str, str]) 
         server.stop()
 
 
-def test_what_cannot_be_traced_is_said(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_cannot_be_traced_is_said(bench: Workbench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     server, _ = start_server(bench.backend, Spec("server", PLAIN, "linux"))
     monkeypatch.setenv("PATH", str(tmp_path))
     try:

@@ -8,7 +8,7 @@ from labs.harness.deploy.base import Spec
 from labs.harness.deploy.docker_backend import DockerBackend
 from labs.harness.fleets import start_fleet
 from labs.harness.model import Load
-from labs.harness.trial import start_server
+from labs.harness.pool import start_server
 
 CONNECTIONS, ACTIVE, WINDOW_SECONDS = 10_000, 100, 2
 SPARE = 100

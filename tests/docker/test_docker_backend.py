@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import docker
@@ -48,7 +48,6 @@ def local(backend: DockerBackend) -> bool:
 
 def test_a_server_answers_and_a_fleet_reaches_it(backend: DockerBackend) -> None:
     spec = Spec("server", ("-m", "servers.blocking.blocking_server", "--host", backend.listen_host), "linux")
-    backend.prepare([spec])
     server = backend.start(spec)
     word, _, port = (server.output.readline(DEADLINE) or "").split()
     assert word == "READY" and server.exit_code() is None
@@ -172,15 +171,15 @@ def test_a_folder_of_the_users_is_there_to_read_only(backend: DockerBackend, tmp
     assert "Read-only file system" in process.output.tail()[-1]
 
 
-def test_created_ahead_is_used_once_each(backend: DockerBackend, client: docker.APIClient, run: str) -> None:
-    spec = code("input()")
-    backend.prepare([spec, spec])
-    until = time.monotonic() + DEADLINE
-    while len(of_run(client, run)) < 3:  # two containers and the network
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    ids = {backend.start(spec).id for _ in range(3)}
-    assert len(ids) == 3 and len(of_run(client, run)) == 4
+def test_servers_start_side_by_side_under_a_limit_that_is_not_given(
+        backend: DockerBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is refused what it asked for; none may take the other's refusal for its own."""
+    monkeypatch.setattr(backend, "_descriptors", 1_048_576)
+    look = code("import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])")
+    with ThreadPoolExecutor(4) as hands:
+        started = list(hands.map(backend.start, [look] * 4))
+    got = {process.output.readline(DEADLINE) for process in started}
+    assert len(got) == 1 and int(got.pop() or 0) >= 4096
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.05, 0.15, 0.3, 0.5, 0.8])
@@ -190,10 +189,8 @@ def test_ctrl_c_leaves_nothing(client: docker.APIClient, image: Image, run: str,
     with pytest.raises(KeyboardInterrupt):
         timer.start()
         with DockerBackend(run, image, client) as backend:
-            spec = code("input()")
-            backend.prepare([spec] * 6)
             while True:
-                backend.start(spec)
+                backend.start(code("input()"))
     timer.join()
     assert of_run(client, run) == []
     assert signal.getsignal(signal.SIGINT) is before
@@ -216,8 +213,7 @@ from labs.harness.deploy.docker_backend import DockerBackend
 with DockerBackend(sys.argv[1], images.ensure()) as backend:
     for _ in range(2):
         backend.start(Spec("server", ("-c", "input()"), "linux"))
-    backend.prepare([Spec("server", ("-c", "input()"), "linux", pids=99)])
-    [made.result() for waiting in backend._ahead.values() for made in waiting]
+    backend._create(Spec("server", ("-c", "input()"), "linux"), 1024)  # made, and not yet started
     print("open", flush=True)
     input()
 """

@@ -12,7 +12,7 @@ from labs.harness.fleets import Address, start_fleet
 from labs.harness.measure import perf, strace
 from labs.harness.measure.calls import CallCounter, Counts
 from labs.harness.model import Load
-from labs.harness.trial import start_server
+from labs.harness.pool import start_server
 
 REQUESTS = 200
 

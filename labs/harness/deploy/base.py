@@ -9,7 +9,6 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
@@ -125,9 +124,6 @@ class Backend(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
-
-    def prepare(self, specs: Sequence[Spec]) -> None:
-        """Announces what will be started soon, each as often as it is listed, so that slow parts can be done ahead."""
 
     def start(self, spec: Spec) -> Process:
         """Starts a process. Raises MachineError where that cannot be done, InputError for a profile it cannot give."""

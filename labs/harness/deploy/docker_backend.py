@@ -8,9 +8,7 @@ import os
 import socket
 import sys
 import threading
-from collections import defaultdict, deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -36,7 +34,7 @@ DESCRIPTOR_STEPS = (1_048_576, 524_288, 65_536, 20_000, 4_096, 1_024)
 """Limits to try, from above, where an engine does not give what is asked for."""
 
 HANDS = 4
-"""Threads that create containers ahead and remove them behind the runner's back."""
+"""Threads that remove containers behind the runner's back."""
 
 TRACER_CAPABILITIES = ("SYS_PTRACE", "KILL")
 """What a tracer needs to attach to another user's process, and to let it go again."""
@@ -151,7 +149,6 @@ class DockerBackend:
         if self._local and os.getuid():  # so that /proc/<pid>/fd of its processes may be read from here
             self._user = f"{os.getuid()}:{os.getgid()}"
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="containers")
-        self._ahead: defaultdict[Spec, deque[Future[str]]] = defaultdict(deque)
         self._notes: dict[str, str] = {}
 
     # --- the protocol ------------------------------------------------------------------------------------------------
@@ -174,31 +171,24 @@ class DockerBackend:
         if failures and exc[:1] in ((), (None,)):
             raise MachineError("the run left something behind", "; ".join(failures), "invoke lab.clean")
 
-    def prepare(self, specs: Sequence[Spec]) -> None:
-        for spec in specs:
-            self._ahead[spec].append(self._hands.submit(self._create, spec))
-
     def start(self, spec: Spec) -> Container:
         if spec.profile not in OFFERED:
             raise InputError(f"profile {spec.profile} is not to be had in a container", "containers are Linux",
                              f"one of {', '.join(OFFERED)}, or --on native on that system")
-        what = f"cannot start the {spec.role}'s container"
-        waiting = self._ahead.get(spec)
-        # Not to be interrupted: the engine would go on and make it, after everything else has been removed.
-        with ownership.interrupts_held():
-            container = waiting.popleft().result() if waiting else self._create(spec)
         while True:
-            with explained(what):
+            descriptors = self._limit_for(spec)
+            # Not to be interrupted: the engine would go on and make it, after everything else has been removed.
+            with ownership.interrupts_held():
+                container = self._create(spec, descriptors)
+            with explained(f"cannot start the {spec.role}'s container"):
                 try:
                     process = Container(self, spec, container)
                     process.begin()
                     return process
                 except docker.errors.APIError as error:
                     self.discard(container)
-                    if "rlimit" not in str(error) or not self._ask_for_fewer(spec):
+                    if "rlimit" not in str(error) or not self._ask_for_fewer(descriptors):
                         raise
-            with ownership.interrupts_held():
-                container = self._create(spec)
 
     def manifest(self) -> dict[str, str]:
         facts = {"engine": self._version.get("Version"), "api": self._version.get("ApiVersion"),
@@ -220,9 +210,8 @@ class DockerBackend:
         with contextlib.suppress(docker.errors.DockerException, requests.exceptions.RequestException, OSError):
             self.client.remove_container(container, force=True, v=True)
 
-    def _create(self, spec: Spec) -> str:
+    def _create(self, spec: Spec, descriptors: int) -> str:
         folder = USER_FOLDER if spec.folder else FOLDER
-        descriptors = self._limit_for(spec)
         environment = {"POLLER_LAB_PROFILE": spec.profile, "POLLER_LAB_RUN": self._run_id, **dict(spec.environment)}
         target = spec.watches  # of a tracer, which shares its target's process ids and nothing else
         with explained(f"cannot create the {spec.role}'s container"):
@@ -270,11 +259,10 @@ class DockerBackend:
         self._notes["descriptors"] = f"{self._descriptors} instead of {spec.descriptors}: the hard limit"
         return self._descriptors
 
-    def _ask_for_fewer(self, spec: Spec) -> bool:
+    def _ask_for_fewer(self, refused: int) -> bool:
         """After a refusal: lowers what is asked for; False if there is nothing lower."""
-        refused = self._limit_for(spec)
-        lower = [step for step in DESCRIPTOR_STEPS if step < refused]
-        if lower:
-            self._descriptors = lower[0]
-            self._notes["descriptors"] = f"{lower[0]}: the engine refused {refused}"
-        return bool(lower)
+        lower = next((step for step in DESCRIPTOR_STEPS if step < refused), None)
+        if lower and lower < self._descriptors:  # else another thread has met the same refusal
+            self._descriptors = lower
+            self._notes["descriptors"] = f"{lower}: the engine refused {refused}"
+        return lower is not None

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Self
 
@@ -156,9 +155,6 @@ class NativeBackend:
             for process_found, run, _ in marked_processes():  # whoever left its family and group
                 if run == self._run_id:
                     kill_tree(process_found.pid)
-
-    def prepare(self, specs: Sequence[Spec]) -> None:
-        """Nothing to do ahead: a process starts in some 20 ms."""
 
     def start(self, spec: Spec) -> NativeProcess:
         offered = OFFERED.get(sys.platform, ("linux",))

@@ -68,7 +68,8 @@ class Experiment(Frozen):
     program: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.py$")]
     """File in the lab's folder."""
     figures: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ...], Field(min_length=1)]
-    """What it prints. A name ends in its unit: _us, _seconds, _bytes, _share; one without a unit is a count."""
+    """What it prints. A name ends in its unit: _us, _seconds, _bytes, _share, _times; one without a unit is a
+    count, of which two equal values suffice for a verdict."""
 
 
 class Cell(Frozen):

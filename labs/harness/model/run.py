@@ -29,6 +29,11 @@ class ServerModel(Frozen):
     folder: str | None = None
     """Where `module` is to be found, if it is not one of the project's: a user's own folder."""
 
+    @property
+    def sleeps(self) -> bool:
+        """Whether it is known to use no CPU while nobody asks it."""
+        return self.group != "nonblocking" and not self.folder
+
 
 class Usage(Frozen):
     """What a server has used since it started, and what it holds, at one moment. None: cannot be seen from here."""

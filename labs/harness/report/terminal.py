@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from labs.harness.doctor import Finding
-from labs.harness.events import Event, Note, RunEnded, RunStarted, TrialEnded, TrialProgress, TrialStarted
+from labs.harness.events import Event, Note, RunEnded, RunExtended, RunStarted, TrialEnded, TrialProgress, TrialStarted
 from labs.harness.metrics import METRICS
 from labs.harness.model import Cell, Language, Outcome, Result, Run, say
 from labs.harness.verdicts import EMULATED, number
@@ -54,9 +54,10 @@ def minutes(seconds: float) -> str:
 
 
 class Follower:
-    """Listens to a run and shows how it goes: a live line in a terminal, one plain line per trial elsewhere.
+    """Listens to runs and shows how they go: a live line in a terminal, one plain line per trial elsewhere.
 
-    A context manager. console: where it writes; stderr, so that stdout stays free for results.
+    A context manager. console: where it writes; stderr, so that stdout stays free for results. Between two runs, the
+    terminal is free for other output.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -70,8 +71,6 @@ class Follower:
         self._bar = self._progress.add_task("", visible=False)
 
     def __enter__(self) -> Follower:
-        if self.console.is_terminal:
-            self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -83,10 +82,16 @@ class Follower:
             case Note(text):
                 self._print(text)
             case RunStarted(run):
-                self._run, self._first_trial = run, time.monotonic()
-                self._print(f"{run.planned} trials of {run.timing.window_seconds:g} s: "
-                            f"{run.timing.repeats} repeats, {run.machine.backend}, profile {run.profile}")
-                self._progress.update(self._bar, total=run.planned, visible=True)
+                self._run, self._first_trial, self._last = run, time.monotonic(), ""
+                self._print(f"{run.lab}: {run.planned} trials of {run.timing.window_seconds:g} s: "
+                            f"{run.timing.repeats} repeats (2 of counts), {run.machine.backend}, profile {run.profile}")
+                self._progress.update(self._bar, total=run.planned, completed=0, visible=True)
+                if self.console.is_terminal:
+                    self._progress.start()
+            case RunExtended(run, undecided):
+                self._run = run
+                self._print(f"undecided: {', '.join(undecided)}; {run.planned - len(run.results)} more trials")
+                self._progress.update(self._bar, total=run.planned)
             case TrialStarted(trial):
                 self._describe(f"{cell_name(trial.cell, self._run)}, repeat {trial.repeat}")
             case TrialProgress(trial, progress):
@@ -95,6 +100,7 @@ class Follower:
                 self._ended(result)
             case RunEnded():
                 self._progress.update(self._bar, visible=False)
+                self._progress.stop()
 
     def _ended(self, result: Result) -> None:
         trial, run = result.trial, self._run
@@ -200,7 +206,7 @@ def next_step(run: Run) -> str:
     if undecided and run.quick:
         return f"invoke lab.run {run.lab}   (longer windows, more repeats)"
     if undecided:
-        return f"invoke lab.run {run.lab} --repeats {2 * run.timing.repeats}   (to decide the inconclusive claims)"
+        return f"invoke lab.run {run.lab} --repeats {4 * run.timing.repeats}   (to decide the inconclusive claims)"
     if run.profile == "linux":
         return f"invoke lab.run {run.lab} --profile select-only   (the same on a Linux shaped like Windows)"
     return f"invoke lab.show {run.lab}   (the handout: what to predict, observe and explain)"
