@@ -117,6 +117,8 @@ def attach(server: Process) -> Iterator[PerfCounter]:
     if sys.platform != "linux" or not program:
         raise MachineError(CANNOT, "it is not installed" if sys.platform == "linux" else "it is for Linux")
     pids, threads = _family(server)
+    if not TRACEPOINTS.exists():  # asked for a tracepoint, perf mounts their file system, if it may
+        subprocess.run([program, "stat", "-e", ALL, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     try:
         events = [f"syscalls:sys_enter_{name}" for name in NAMES if (TRACEPOINTS / f"sys_enter_{name}").exists()]
     except OSError:
