@@ -70,7 +70,7 @@ def lab_run(c: Context, name: str, all: bool = False, on: str = "auto", profile:
 
     wish = session.Wish(on, profile, quick, repeats, fail_on, Path(results) if results else session.RESULTS)
     language, runs = session.language(lang), []
-    names = [lab.name for lab in listing.labs()] if all else [name]
+    names = listing.chosen(name, all)
     with terminal.Follower() as follower, closing(session.run(names, wish, follower)) as finished:
         for run in finished:
             runs.append(run)
@@ -101,17 +101,19 @@ def lab_trace(c: Context, name: str, against: str = "", on: str = "auto", client
     _say(as_json(found) if json else Drawing(found))
 
 
-@command(help={"run": "a run's id or folder, or last", "json": JSON, "lang": LANG})
-def lab_results(c: Context, run: str = "", json: bool = False, lang: str = "") -> None:
+@command(help={"run": "a run's id or folder, or last", "results": "folder that keeps the results (default: results/)",
+               "json": JSON, "lang": LANG})
+def lab_results(c: Context, run: str = "", results: str = "", json: bool = False, lang: str = "") -> None:
     """List the runs so far, or show one again with --run."""
     from labs.harness import session, store
     from labs.harness.report import tables, terminal
 
+    folder = Path(results) if results else session.RESULTS
     if run:
-        found = store.load(session.find_run(run))
-        _say(tables.as_json(found) if json else terminal.end_of_run(found, session.RESULTS, session.language(lang)))
+        found = store.load(session.find_run(run, folder))
+        _say(tables.as_json(found) if json else terminal.end_of_run(found, folder, session.language(lang)))
     else:
-        runs = store.runs(session.RESULTS)
+        runs = store.runs(folder)
         _say(tables.as_json(runs) if json else tables.run_table(runs))
 
 

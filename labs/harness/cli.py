@@ -36,7 +36,7 @@ class _UnlessAll(Argument):
 
     @property
     def value(self) -> Any:
-        return "" if self.all_flag.value else self._value
+        return "" if self._value is None and self.all_flag.value else self._value
 
     @value.setter
     def value(self, given: str) -> None:

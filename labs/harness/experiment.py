@@ -6,15 +6,14 @@ import json
 import time
 from datetime import UTC, datetime
 
-from labs.harness.deploy.base import EXIT_UNAVAILABLE, Deadline, Spec
-from labs.harness.errors import Unavailable
+from labs.harness.deploy.base import EXIT_UNAVAILABLE, Deadline, Process, Spec
+from labs.harness.errors import ServerFailed, Unavailable
 from labs.harness.fleets import exit_words
 from labs.harness.model import Cell, Lab, Result, Trial
 from labs.harness.pool import Wanted
 from labs.harness.workbench import Workbench
 
 EXPERIMENT_SECONDS = 60.0
-
 
 BEGIN = """
 import os, runpy, sys
@@ -40,25 +39,38 @@ def run_experiment(bench: Workbench, trial: Trial, lab: Lab) -> Result:
     A program that fails, hangs or prints no figures gives a Result with `failure`. Raises Unavailable where it says
     that the platform lacks something.
     """
-    experiment = lab.experiments[trial.cell.experiment]
-    started, clock = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
-    process, _ = bench.servers.take(wanted(lab, trial.cell))
+    clock = time.perf_counter()
+    result = Result(trial=trial, started=datetime.now(UTC).isoformat(timespec="milliseconds"))
+    process: Process | None = None
+    try:
+        process, _ = bench.servers.take(wanted(lab, trial.cell))
+        figures = _figures(process, lab.experiments[trial.cell.experiment].program)
+        result = result.model_copy(update={"figures": figures, "log": process.output.tail()})
+    except ServerFailed as failure:
+        if process:
+            process.stop()  # who knows what it does to the next trial
+        result = result.model_copy(update={"failure": failure.what, "log": failure.log})
+    finally:
+        if process:
+            bench.servers.release(process)
+    return result.model_copy(update={"overhead_seconds": time.perf_counter() - clock})
+
+
+def _figures(process: Process, program: str) -> dict[str, float]:
+    """What the program prints once it is told to begin. Raises ServerFailed, or Unavailable as above."""
+    process.write("begin")
     deadline = Deadline(EXPERIMENT_SECONDS)
     figures: dict[str, float] = {}
-    failure = None
     try:
-        process.write("begin")
         while (line := process.output.readline(deadline.left())) is not None:
             if line.startswith("{"):
                 figures = json.loads(line)
-        code = exit_words(process)
-        if process.exit_code() == EXIT_UNAVAILABLE:
-            raise Unavailable(" ".join(process.output.tail()) or "it says that this platform lacks something")
-        if process.exit_code() or not figures:
-            failure = f"{experiment.program} ended without figures{code}"
     except TimeoutError:
-        failure = f"{experiment.program} did not end within {EXPERIMENT_SECONDS:g} s"
-    finally:
-        bench.servers.release(process)
-    return Result(trial=trial, started=started, figures=figures, failure=failure, log=process.output.tail(),
-                  overhead_seconds=time.perf_counter() - clock)
+        raise ServerFailed(f"{program} did not end within {EXPERIMENT_SECONDS:g} s",
+                           log=process.output.tail()) from None
+    code = exit_words(process)
+    if process.exit_code() == EXIT_UNAVAILABLE:
+        raise Unavailable(" ".join(process.output.tail()) or "it says that this platform lacks something")
+    if process.exit_code() or not figures:
+        raise ServerFailed(f"{program} ended without figures{code}", log=process.output.tail())
+    return figures

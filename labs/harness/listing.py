@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from labs.harness.availability import probe, why_unavailable
 from labs.harness.catalog import ROOT, lab_folders, server_models
+from labs.harness.errors import InputError
 from labs.harness.events import Listener
 from labs.harness.loading import load_lab
 from labs.harness.model import Frozen, Lab, ServerModel
@@ -26,6 +27,14 @@ def labs() -> list[Lab]:
     """Every lab, in the order of the course. Raises InputError for a lab.yaml with mistakes."""
     found = [load_lab(folder / "lab.yaml") for folder in lab_folders(ROOT).values()]
     return sorted(found, key=lambda lab: (lab.order, lab.name))
+
+
+def chosen(name: str, all_of_them: bool) -> list[str]:
+    """The names of the labs that lab.run is to run. Raises InputError where one is named beside --all."""
+    if name and all_of_them:
+        raise InputError(f"lab.run {name} --all: one lab, or all of them?", "both were asked for",
+                         f"invoke lab.run {name}, or invoke lab.run --all")
+    return [lab.name for lab in labs()] if all_of_them else [name]
 
 
 def servers(on: str, listen: Listener) -> list[Availability]:

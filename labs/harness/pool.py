@@ -23,6 +23,7 @@ Server = tuple[Process, Address]
 def start_server(backend: Backend, spec: Spec) -> Server:
     """A server that has announced itself, and where it listens. Raises ServerFailed where it does not."""
     process = backend.start(spec)
+    name = spec.command[1 if spec.role == "server" else -1]
     deadline = Deadline(START_SECONDS)
     try:
         while (line := process.output.readline(deadline.left())) is not None:
@@ -31,10 +32,10 @@ def start_server(backend: Backend, spec: Spec) -> Server:
                     return process, (process.host, int(port))
         code = exit_words(process)
         why = "it says that this platform lacks what it requires" if process.exit_code() == EXIT_UNAVAILABLE else ""
-        raise ServerFailed(f"{spec.command[1]} ended before it was ready{code}", why, log=process.output.tail())
+        raise ServerFailed(f"{name} ended before it was ready{code}", why, log=process.output.tail())
     except TimeoutError:
         process.stop()
-        raise ServerFailed(f"{spec.command[1]} was not ready within {START_SECONDS:g} s",
+        raise ServerFailed(f"{name} was not ready within {START_SECONDS:g} s",
                            "it printed no READY line", log=process.output.tail()) from None
     except BaseException:
         process.stop()

@@ -73,6 +73,8 @@ def run_traced(bench: Workbench, trial: Trial, model: ServerModel, profile: Prof
             raise ServerFailed(f"{model.name} died while its calls were counted", log=server.output.tail()) from error
         return Traced(found.trial, found.started, **figures, log=server.output.tail())
     except ServerFailed as failure:
+        if server:
+            server.stop()  # who knows what it does to the next trial
         return Traced(found.trial, found.started, failure=failure.what, log=failure.log)
     finally:
         if server:

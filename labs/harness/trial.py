@@ -1,4 +1,4 @@
-"""One trial, from a fresh server to its figures: start, verify, connect, warm up, measure, stop.
+"""One trial, from a server to its figures: verify, connect, warm up, measure.
 
 The order of looks matters: the server's counters are read *before* the fleet is told to begin and before it is
 told to end, so that the two edges of the window carry the same delay.
@@ -51,6 +51,8 @@ def run_trial(
         result = result.model_copy(update={**figures, "log": log})
     except ServerFailed as failure:
         result = result.model_copy(update={"failure": failure.what, "log": failure.log})
+        if server:
+            server.stop()  # who knows what it does to the next trial
     finally:
         if server:
             bench.servers.release(server)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from labs.harness import pool, session, store
+from labs.harness import experiment, pool, session, store
 from labs.harness.catalog import server_models
 from labs.harness.deploy.base import Spec
 from labs.harness.deploy.native_backend import NativeBackend, marked_processes
 from labs.harness.errors import InputError, MachineError, ServerFailed
 from labs.harness.events import Event, RunEnded, RunExtended, RunStarted, TrialEnded, TrialStarted
-from labs.harness.model import Cell, Claim, Lab, Load, Run, ServerModel, Timing
+from labs.harness.model import Cell, Claim, Experiment, Lab, Load, Run, ServerModel, Timing, Trial
 from labs.harness.planning import Job, how_often, jobs, needs_fresh, plan
 from labs.harness.platform import default_profile
 from labs.harness.pool import BATCH, ServerPool, Wanted
@@ -186,6 +186,29 @@ def test_a_server_that_is_never_ready_is_given_up(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(pool, "START_SECONDS", 0.5)
     (first,) = run(lab_of("never-ready"), tmp_path).results
     assert "was not ready within 0.5 s" in (first.failure or "")
+
+
+@pytest.mark.parametrize(("program", "failure", "figures"), [
+    ("print('{\"kinds\": 3}')", None, {"kinds": 3}),
+    ("import sys; sys.exit('no such thing')", "ended without figures (exit code 1)", {}),
+    ("print('nothing to tell')", "ended without figures (exit code 0)", {}),
+    ("import time; time.sleep(600)", "did not end within 1 s", {}),
+])
+def test_an_experiment_gives_its_figures_or_says_what_went_wrong(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, failure: str | None,
+        figures: dict[str, float]) -> None:
+    (tmp_path / "program.py").write_text(program)
+    spec = Spec("experiment", ("-c", experiment.BEGIN, str(tmp_path / "program.py")), default_profile("native"))
+    monkeypatch.setattr(experiment, "wanted", lambda lab, cell: Wanted(spec))
+    monkeypatch.setattr(experiment, "EXPERIMENT_SECONDS", 1.0)
+    lab = lab_of("select").model_copy(update={"experiments": {"one": Experiment(
+        program="program.py", figures=("kinds",))}})
+    with NativeBackend("test-experiment") as backend, open_workbench(backend) as bench:
+        found = experiment.run_experiment(bench, Trial(number=1, repeat=1, cell=Cell(experiment="one")), lab)
+        assert left_of("test-experiment") == []
+    assert found.figures == figures
+    assert found.failure is None if failure is None else failure in (found.failure or "")
+    assert "no such thing" not in program or found.log == ("no such thing",)
 
 
 def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:

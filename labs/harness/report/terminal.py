@@ -75,7 +75,7 @@ class Follower:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._progress.stop()
+        self._rest()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -99,8 +99,13 @@ class Follower:
             case TrialEnded(result):
                 self._ended(result)
             case RunEnded():
-                self._progress.update(self._bar, visible=False)
-                self._progress.stop()
+                self._rest()
+
+    def _rest(self) -> None:
+        """Takes the live line away; elsewhere rich would print an empty line instead."""
+        self._progress.update(self._bar, visible=False)
+        if self.console.is_terminal:
+            self._progress.stop()
 
     def _ended(self, result: Result) -> None:
         trial, run = result.trial, self._run
