@@ -87,18 +87,23 @@ def lab_run(c: Context, name: str, all: bool = False, on: str = "auto", profile:
 @command(help={
     "name": "a server model, see server.list", "against": "a second one, drawn to the same scale", "on": ON,
     "clients": "JSON file with the clients' script: a list of [milliseconds, client, connect|ask|leave]", "json": JSON,
+    "profile": "what the servers may use: linux, poll-only, select-only, io-uring (default: all the system has)",
+    "results": "folder that keeps the data (default: results/)",
 })
-def lab_trace(c: Context, name: str, against: str = "", on: str = "auto", clients: str = "",
-              json: bool = False) -> None:
+def lab_trace(c: Context, name: str, against: str = "", on: str = "auto", profile: str = "", clients: str = "",
+              json: bool = False, results: str = "") -> None:
     """Show when a server waited, copied or ran, and for whom: its system calls under a script of three clients."""
-    from labs.harness import timeline
-    from labs.harness.report import terminal
-    from labs.harness.report.timeline import Drawing, as_json
+    from labs.harness import session, timeline
+    from labs.harness.report import tables, terminal
+    from labs.harness.report.timeline import Drawing, save
 
     script = timeline.read_script(Path(clients)) if clients else timeline.SCRIPT
     with terminal.Follower() as follower:
-        found = timeline.trace([name, against] if against else [name], on, follower, script)
-    _say(as_json(found) if json else Drawing(found))
+        found = timeline.trace([name, against] if against else [name], on, follower, script, profile)
+    kept = save(found, Path(results) if results else session.RESULTS)
+    _say(tables.as_json(found) if json else Drawing(found.timelines))
+    if not json:
+        _say(f"data: {kept}")
 
 
 @command(help={"run": "a run's id or folder, or last", "results": "folder that keeps the results (default: results/)",

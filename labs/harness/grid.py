@@ -15,17 +15,16 @@ from labs.harness.errors import InputError, Unavailable
 from labs.harness.events import Listener, Note
 from labs.harness.metrics import METRICS
 from labs.harness.model import Cell, Load, Profile, Result, ServerModel, Timing, Trial
-from labs.harness.platform import default_profile, describe
+from labs.harness.platform import describe
 from labs.harness.pool import Wanted
 from labs.harness.report.tables import table
-from labs.harness.session import new_id, open_backend
+from labs.harness.session import new_id, open_backend, profile_for
 from labs.harness.tracing import run_traced
 from labs.harness.trial import run_trial
 from labs.harness.verdicts import number
 from labs.harness.workbench import Workbench, open_workbench
 
 TIMING = Timing(warmup_seconds=0.2, window_seconds=0.5)
-URING = "servers.asynchronous.ring.IO_URING"
 
 
 @dataclass(frozen=True)
@@ -116,10 +115,7 @@ def measure(on: str, names: Sequence[str], columns: Sequence[Column], repeats: i
 
 def _availability(bench: Workbench, models: Sequence[ServerModel]) -> tuple[dict[str, Profile], dict[str, str]]:
     """The profile each model is given, and why some cannot run."""
-    name = bench.backend.name
-    plain = default_profile(name)
-    profiles: dict[str, Profile] = {
-        model.name: "io-uring" if URING in model.requires and name == "docker" else plain for model in models}
+    profiles = {model.name: profile_for(model, "", bench.backend.name) for model in models}
     requires = [name for model in models for name in model.requires]
     facts = {profile: bench.facts(profile, requires) for profile in set(profiles.values())}
     reasons = {model.name: why_unavailable(model, facts[profiles[model.name]]) for model in models}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from labs.harness.measure.calls import Call
@@ -77,18 +77,15 @@ class Timeline:
     calls: dict[str, int]
     """System calls by name that ended while the script ran."""
     clock: str
+    profile: str
     disturbance: str = DISTURBANCE
-
-    def data(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return asdict(self)
 
 
 # --- from calls to states --------------------------------------------------------------------------------------------
 
 
 def build(model: str, backend: str, calls: Sequence[Call], threads: dict[int, int],
-          events: Sequence[dict[str, Any]]) -> Timeline:
+          events: Sequence[dict[str, Any]], profile: str) -> Timeline:
     """Lays the calls and the clients' events on one axis, which begins at the script's start. Pure."""
     start = next(event["at"] for event in events if event["event"] == "start")
     end = next(event["at"] for event in events if event["event"] == "end")
@@ -107,7 +104,7 @@ def build(model: str, backend: str, calls: Sequence[Call], threads: dict[int, in
     return Timeline(
         model, backend, round((end - start) * 1e6), tuple(lane for lane in lanes if lane.spans),
         tuple(_clients(events, start, end)), dict(sorted(counts.items(), key=lambda item: -item[1])),
-        "server and clients run under one kernel and share its clock")
+        "server and clients run under one kernel and share its clock", profile)
 
 
 def _processes(calls: Iterable[Call], threads: dict[int, int]) -> dict[int, int]:

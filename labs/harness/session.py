@@ -17,7 +17,7 @@ from labs.harness.deploy.choose import On, choose
 from labs.harness.errors import ClaimFailed, InputError, ServerFailed
 from labs.harness.events import Listener, Note
 from labs.harness.loading import load_lab
-from labs.harness.model import Lab, Language, Profile, Run
+from labs.harness.model import Lab, Language, Profile, Run, ServerModel
 from labs.harness.platform import default_profile
 from labs.harness.runner import Order, run_lab
 from labs.harness.verdicts import fail_on as unwanted
@@ -25,6 +25,7 @@ from labs.harness.workbench import open_workbench
 
 RESULTS = ROOT / "results"
 ON: tuple[On, ...] = get_args(On)
+URING = "servers.asynchronous.ring.IO_URING"
 FAIL_ON = ("refuted", "inconclusive")
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
@@ -108,6 +109,12 @@ def check_profile(word: str, backend: str = "native") -> Profile:
     """The profile called `word`; for "" the backend's default. Raises InputError where there is none."""
     _one_of("--profile", word or "linux", PROFILES)
     return next((profile for profile in PROFILES if profile == word), default_profile(backend))
+
+
+def profile_for(model: ServerModel, word: str, backend: str) -> Profile:
+    """The profile called `word`; for "" the least one that has all a process of the model needs on the backend."""
+    needs_more = URING in model.requires and backend == "docker"  # which an engine's own filter may block
+    return check_profile(word or ("io-uring" if needs_more else ""), backend)
 
 
 def new_id(what: str) -> str:

@@ -39,9 +39,12 @@ def save(run: Run, folder: Path) -> Path:
 
     Raises MachineError where that cannot be done; a file saved before is then unharmed.
     """
-    target = folder / run.id / FILE
-    text = run.model_dump_json(indent=1) + "\n"
-    temporary = target.with_name(f".{FILE}.{secrets.token_hex(4)}.tmp")
+    return write(folder / run.id / FILE, run.model_dump_json(indent=1) + "\n")
+
+
+def write(target: Path, text: str) -> Path:
+    """Replaces a file as a whole, and makes its folder if need be. Raises MachineError as save does."""
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("x", encoding="utf-8", newline="\n") as file:

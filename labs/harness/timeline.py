@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from labs.harness.errors import InputError, MachineError
 from labs.harness.events import Listener, Note
 from labs.harness.lanes import Timeline, build
 from labs.harness.measure.strace import attach
-from labs.harness.model import Profile, ServerModel
+from labs.harness.model import Machine, Profile, ServerModel
+from labs.harness.platform import describe
 from labs.harness.pool import start_server
 
 Step = tuple[float, int, str]
@@ -33,26 +36,40 @@ ACTIONS = ("connect", "ask", "leave")
 SCRIPT_SECONDS = 90.0
 
 
+@dataclass(frozen=True)
+class Trace:
+    """results/<id>/timeline.json: what server models did under one script of clients."""
+
+    id: str
+    started: str
+    """UTC, ISO 8601."""
+    machine: Machine
+    script: tuple[Step, ...]
+    timelines: tuple[Timeline, ...]
+    version: int = 1
+
+
 def trace(names: Sequence[str], on: str = "auto", listen: Listener = lambda event: None,
-          script: Sequence[Step] = SCRIPT, profile: str = "") -> list[Timeline]:
+          script: Sequence[Step] = SCRIPT, profile: str = "") -> Trace:
     """Plays `script` to each of the server models, one after the other, and returns what each did.
 
-    Raises InputError for an unknown model, or one that speaks no plain TCP or is unavailable here; MachineError, with
-    the mend, where strace cannot be had.
+    profile: what the servers may use; "": all the system has. Raises InputError for an unknown model or profile, or a
+    model that speaks no plain TCP or is unavailable here; MachineError, with the mend, where strace cannot be had.
     """
     from labs.harness import session
 
     models = [find_model(name) for name in names]
-    with session.open_backend(on, session.new_id("trace"), listen) as (backend, _):
-        wanted = session.check_profile(profile, backend.name)
-        facts = probe(backend, wanted, [name for model in models for name in model.requires])
+    session.check_profile(profile)
+    started, trace_id = datetime.now(UTC).isoformat(timespec="seconds"), session.new_id("trace")
+    with session.open_backend(on, trace_id, listen) as (backend, _):
         found = []
         for model in models:
-            if why := why_unavailable(model, facts):
+            wanted = session.profile_for(model, profile, backend.name)
+            if why := why_unavailable(model, probe(backend, wanted, model.requires)):
                 raise InputError(f"{model.name} cannot be traced here", why)
             listen(Note(f"tracing {model.name}"))
             found.append(_trace_one(backend, model, wanted, script))
-        return found
+        return Trace(trace_id, started, describe(backend.name, backend.manifest()), tuple(script), tuple(found))
 
 
 def read_script(path: Path) -> list[Step]:
@@ -91,7 +108,7 @@ def _trace_one(backend: Backend, model: ServerModel, profile: Profile, script: S
             calls = tracer.detach()
         if server.exit_code() is not None:
             raise MachineError(f"{model.name} died while it was traced", "\n".join(server.output.tail()))
-        return build(model.name, backend.name, calls, tracer.threads, events)
+        return build(model.name, backend.name, calls, tracer.threads, events, profile)
     finally:
         server.stop()
 

@@ -121,7 +121,7 @@ def test_a_model_that_the_script_cannot_speak_to() -> None:
 def test_the_deaf_stretch_and_the_round_of_questions(sources: dict[str, str]) -> None:
     if sources["strace"]:
         pytest.skip(sources["strace"])
-    deaf, quick = timeline.trace(["blocking", "select"], "native")
+    deaf, quick = timeline.trace(["blocking", "select"], "native").timelines
     kept = deaf.clients[1].asks[0]
     assert kept.answered_us is not None and kept.answered_us - kept.asked_us > 100_000  # until client 1 left
     assert "in recvfrom for client 1" in timeline.sentences(deaf)[0]

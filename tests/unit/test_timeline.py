@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 from itertools import pairwise
+from pathlib import Path
 
 from rich.console import Console
+from samples import machine
 
 from labs.harness.lanes import Timeline, build, state_of
 from labs.harness.measure.strace import parse
-from labs.harness.report.timeline import Drawing, as_json
-from labs.harness.timeline import sentences
+from labs.harness.report.timeline import Drawing, save
+from labs.harness.timeline import Trace, sentences
 
 EVENTS = [
     {"event": "start", "at": 100.0}, {"event": "connected", "client": 1, "at": 100.0, "port": 5001},
@@ -32,7 +34,7 @@ DEAF = """\
 
 def timeline() -> Timeline:
     calls = sorted(parse(DEAF), key=lambda call: call.at_seconds)
-    return build("blocking", "native", calls, {9: 9}, EVENTS)
+    return build("blocking", "native", calls, {9: 9}, EVENTS, "linux")
 
 
 def test_each_wait_belongs_to_the_client_of_its_descriptor() -> None:
@@ -58,7 +60,7 @@ def test_the_sentence_names_who_kept_whom_waiting() -> None:
 
 def test_a_request_without_answer_is_said_to_be_so() -> None:
     events = [event for event in EVENTS if event["event"] != "answered"]
-    found = build("blocking", "native", list(parse(DEAF)), {9: 9}, events)
+    found = build("blocking", "native", list(parse(DEAF)), {9: 9}, events, "linux")
     assert found.clients[1].asks[0].answered_us is None
     assert "was not answered" in sentences(found)[0]
 
@@ -79,7 +81,7 @@ def test_a_child_process_inherits_its_parents_descriptors() -> None:
              "9 100.002000 clone(child_stack=NULL, flags=SIGCHLD) = 10 <0.000100>",
              "9 100.003000 close(4) = 0 <0.000010>",
              "10 100.004000 recvfrom(4, \"\"..., 9, 0) = 3 <0.000010>"]
-    found = build("processes", "native", list(parse(lines)), {9: 9}, EVENTS)
+    found = build("processes", "native", list(parse(lines)), {9: 9}, EVENTS, "linux")
     child = next(thread for thread in found.threads if thread.id == 10)
     assert (child.process, child.spans[0].client) == (10, 1)
 
@@ -95,6 +97,8 @@ def test_the_drawing_fits_any_width_and_a_plain_console() -> None:
         assert sum("client 1" in line and "recvfrom" in line and line.startswith("thread") for line in lines) == 2
 
 
-def test_the_data_are_json() -> None:
-    (found,) = json.loads(as_json([timeline()]))
-    assert found["clients"][1]["asks"] == [{"asked_us": 40_000, "answered_us": 200_500}]
+def test_the_data_are_kept_as_json(tmp_path: Path) -> None:
+    trace = Trace("one", "", machine(), ((0, 1, "connect"),), (timeline(),))
+    kept = json.loads(save(trace, tmp_path).read_text("utf-8"))
+    assert kept["timelines"][0]["clients"][1]["asks"] == [{"asked_us": 40_000, "answered_us": 200_500}]
+    assert kept["machine"]["os"] and kept["script"] == [[0, 1, "connect"]]

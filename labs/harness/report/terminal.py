@@ -194,15 +194,16 @@ def end_of_run(run: Run, results: Path, language: Language = "en") -> Group:
     return Group(*parts)
 
 
-def all_verdicts(runs: Sequence[Run]) -> Table:
-    """One line per claim of every run."""
+def all_verdicts(runs: Sequence[Run]) -> Group:
+    """One line per claim of every run, and how many of each outcome there are."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title="\nAll labs", title_justify="left")
     for column in ("lab", "claim", "verdict", "figures"):
         table.add_column(column, no_wrap=column != "figures")
     for run in runs:
         for verdict in run.verdicts:
             table.add_row(run.lab, verdict.claim, Line(verdict.outcome, COLOURS[verdict.outcome]), verdict.figures)
-    return table
+    found = [verdict for run in runs for verdict in run.verdicts]
+    return Group(table, Line(f"\n{len(found)} claims in {len(runs)} labs: {count(found)}", "bold"))
 
 
 def next_step(run: Run) -> str:

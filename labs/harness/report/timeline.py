@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from labs.harness.lanes import Client, Span, Thread, Timeline
-from labs.harness.timeline import sentences
+from labs.harness.report.tables import as_json
+from labs.harness.store import write
+from labs.harness.timeline import Trace, sentences
+
+FILE = "timeline.json"
 
 STYLES = {"waiting": "blue", "asking": "magenta", "in vain": "red", "copying": "bold green", "calling": "cyan",
           "running": "yellow", "there": "dim", "awaiting": "red", "answered": "bold green"}
@@ -27,9 +31,9 @@ LEGEND = (("waiting", "waits in a call"), ("asking", "poller answers at once"), 
           ("there", "client is silent"), ("awaiting", "awaits an answer"), ("answered", "answered"))
 
 
-def as_json(timelines: Sequence[Timeline]) -> str:
-    """The data of all timelines, as a JSON list."""
-    return json.dumps([timeline.data() for timeline in timelines], indent=2)
+def save(trace: Trace, folder: Path) -> Path:
+    """Writes folder/<id>/timeline.json and returns its path. Raises MachineError where that cannot be done."""
+    return write(folder / trace.id / FILE, as_json(trace) + "\n")
 
 
 class Drawing:
@@ -43,7 +47,7 @@ class Drawing:
         width = max(20, options.max_width - LABEL - 1)
         length = max((timeline.length_us for timeline in self.timelines), default=1) or 1
         for timeline in self.timelines:
-            yield Text(f"{timeline.model} ({timeline.backend})", style="bold")
+            yield Text(f"{timeline.model} ({timeline.backend}, {timeline.profile})", style="bold")
             yield Text(" " * LABEL + _scale(length, width), style="dim")
             busy = [thread for thread in timeline.threads if not thread.idle] or list(timeline.threads[:1])
             for thread in busy[:MOST_THREADS]:
