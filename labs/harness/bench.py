@@ -100,7 +100,7 @@ def fleet(on: str, repeats: int, listen: Listener) -> list[FleetCost]:
     results: dict[int, list[Result]] = {count: [] for count in FLEET_CONNECTIONS}
     samples: dict[int, list[WrkSample]] = {count: [] for count in FLEET_CONNECTIONS}
     with open_backend(on, new_id("bench"), listen) as (backend, _), open_workbench(backend) as bench, \
-            measure_wrk(bench.server_cpus, bench.fleet_cpus[-1:]) as http:
+            measure_wrk() as http:
         listen(Note(http.what if http else "wrk is not installed: the fleet is measured alone"))
         for repeat in range(repeats):
             for count in FLEET_CONNECTIONS:

@@ -46,12 +46,12 @@ def available_cpus() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
-def cpu_plan(available: Sequence[int] | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def cpu_plan(available: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(server's CPUs, fleet's CPUs): one for the server, the others for the fleet; () and () for nothing to share out.
 
-    available: CPU numbers; this process's own by default. The server gets the last one: interrupts prefer the first.
+    available: CPU numbers. The server gets the last one: interrupts prefer the first.
     """
-    cpus = available_cpus() if available is None else tuple(available)
+    cpus = tuple(available)
     return (cpus[-1:], cpus[:-1]) if len(cpus) > 1 else ((), ())
 
 

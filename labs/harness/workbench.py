@@ -21,7 +21,7 @@ class Workbench:
     def __init__(self, backend: Backend, requires: Iterable[str] = ()) -> None:
         self.backend = backend
         self._requires = set(requires)
-        self.server_cpus, self.fleet_cpus = cpu_plan()
+        self.server_cpus, self.fleet_cpus = cpu_plan(backend.cpus)
         self.local = backend.manifest().get("local", "True") == "True"  # only an engine may be elsewhere
         """Whether the trials run on this machine's CPUs, so that other work on them can be seen from here."""
         self.servers = ServerPool(backend)

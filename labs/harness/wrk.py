@@ -23,6 +23,7 @@ import psutil
 from labs.harness.catalog import ROOT, find_server
 from labs.harness.deploy.native_backend import environment, kill_tree
 from labs.harness.errors import MachineError
+from labs.harness.platform import available_cpus, cpu_plan
 
 NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log crit;
@@ -57,8 +58,7 @@ class Wrk:
         command = [self._program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s",
                    f"http://127.0.0.1:{self._port}/"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-            if self._cpus:
-                psutil.Process(process.pid).cpu_affinity(list(self._cpus))
+            _confine(process.pid, self._cpus)
             assert process.stdout
             output = process.stdout.read()
             _, status, usage = os.wait4(process.pid, 0)  # the exact CPU time of this child alone
@@ -69,9 +69,16 @@ class Wrk:
         return WrkSample(int(found[1]), usage.ru_utime + usage.ru_stime)
 
 
+def _confine(pid: int, cpus: tuple[int, ...]) -> None:
+    process = psutil.Process(pid)
+    if cpus and hasattr(process, "cpu_affinity"):  # not on macOS
+        process.cpu_affinity(list(cpus))
+
+
 @contextmanager
-def measure_wrk(server_cpus: tuple[int, ...], cpus: tuple[int, ...]) -> Iterator[Wrk | None]:
-    """wrk with its HTTP server running, or None where wrk is not installed."""
+def measure_wrk() -> Iterator[Wrk | None]:
+    """wrk with its HTTP server running on this machine, or None where wrk is not installed."""
+    server_cpus, others = cpu_plan(available_cpus())
     program = shutil.which("wrk")
     if not program or not hasattr(os, "wait4"):
         yield None
@@ -84,10 +91,9 @@ def measure_wrk(server_cpus: tuple[int, ...], cpus: tuple[int, ...]) -> Iterator
         server = subprocess.Popen(command, cwd=ROOT, env=environment("linux"), stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL)
         try:
-            if server_cpus:
-                psutil.Process(server.pid).cpu_affinity(list(server_cpus))
+            _confine(server.pid, server_cpus)
             _wait_for(port, server)
-            yield Wrk(program, port, cpus, f"wrk against {what}")
+            yield Wrk(program, port, others[-1:], f"wrk against {what}")
         finally:
             kill_tree(server.pid)
             server.wait()

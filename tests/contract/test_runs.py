@@ -252,3 +252,11 @@ def test_a_wish_is_checked_before_anything_starts() -> None:
         with pytest.raises(InputError) as error:
             wish.check()
         assert words in str(error.value)
+
+
+def test_a_model_gets_the_profile_that_lets_it_work() -> None:
+    models = server_models()
+    assert session.profile_for(models["io-uring"], "", "docker") == "io-uring"
+    assert session.profile_for(models["io-uring"], "", "native") == default_profile("native")
+    assert session.profile_for(models["epoll"], "", "docker") == "linux"
+    assert session.profile_for(models["io-uring"], "select-only", "docker") == "select-only"

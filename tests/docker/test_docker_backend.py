@@ -171,6 +171,15 @@ def test_a_folder_of_the_users_is_there_to_read_only(backend: DockerBackend, tmp
     assert "Read-only file system" in process.output.tail()[-1]
 
 
+def test_an_engine_elsewhere_is_asked_for_its_own_cpus(
+        client: docker.APIClient, image: Image, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker Desktop's virtual machine, say, which often has fewer than we have."""
+    fewer = {**client.info(), "NCPU": 1}
+    monkeypatch.setattr(client, "info", lambda: fewer)
+    with DockerBackend(run, image, client) as backend:
+        assert backend.cpus == (0,) and backend.manifest()["local"] == "False"
+
+
 def test_servers_start_side_by_side_under_a_limit_that_is_not_given(
         backend: DockerBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is refused what it asked for; none may take the other's refusal for its own."""

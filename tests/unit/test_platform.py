@@ -14,7 +14,7 @@ def test_cpus_are_shared_out() -> None:
     assert platform.cpu_plan([0]) == ((), ())
     assert platform.cpu_plan([0, 1]) == ((1,), (0,))
     assert platform.cpu_plan([2, 5, 7]) == ((7,), (2, 5))
-    server, fleet = platform.cpu_plan()
+    server, fleet = platform.cpu_plan(platform.available_cpus())
     assert set(server + fleet) <= set(platform.available_cpus())
     assert not set(server) & set(fleet)
 
@@ -22,7 +22,7 @@ def test_cpus_are_shared_out() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="affinity is set the Linux way")
 def test_affinity_is_respected() -> None:
     code = ("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-            "from labs.harness.platform import cpu_plan, available_cpus; print(len(available_cpus()), cpu_plan())")
+            "from labs.harness.platform import cpu_plan, available_cpus as cpus; print(len(cpus()), cpu_plan(cpus()))")
     done = subprocess.run([sys.executable, "-c", code], cwd=platform.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1 ((), ())"
 

@@ -120,6 +120,8 @@ class Backend(Protocol):
     name: str
     listen_host: str
     """The address that a server is told to listen on."""
+    cpus: tuple[int, ...]
+    """Numbers of the CPUs that its processes can be confined to: those of the machine that they run on."""
 
     def __enter__(self) -> Self: ...
 

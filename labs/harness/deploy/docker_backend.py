@@ -24,6 +24,7 @@ from labs.harness.deploy.leftovers import remove_all
 from labs.harness.errors import InputError, MachineError
 from labs.harness.images import FOLDER, USER, Image
 from labs.harness.measure.base import Collector
+from labs.harness.platform import available_cpus
 
 OFFERED = ("linux", "poll-only", "select-only", "io-uring")
 USER_FOLDER = "/work"
@@ -144,6 +145,8 @@ class DockerBackend:
             self._info = self.client.info()
             self._version = self.client.version()
         self._local = is_local(self.client, self._info)
+        # An engine in a virtual machine or elsewhere has other CPUs than we have, often fewer.
+        self.cpus = available_cpus() if self._local else tuple(range(self._info.get("NCPU", 0)))
         self._descriptors = self._most_descriptors()
         self._user = USER
         if self._local and os.getuid():  # so that /proc/<pid>/fd of its processes may be read from here

@@ -19,6 +19,7 @@ from labs.harness.deploy.ownership import OWNER_VARIABLE, RUN_VARIABLE, interrup
 from labs.harness.errors import InputError, MachineError
 from labs.harness.measure.base import Collector
 from labs.harness.model import Profile
+from labs.harness.platform import available_cpus
 
 ROOT = Path(__file__).resolve().parents[3]
 PROFILES = ROOT / "images" / "profiles"
@@ -140,6 +141,7 @@ class NativeBackend:
 
     def __init__(self, run_id: str, root: Path = ROOT) -> None:
         self._run_id, self._root = run_id, root
+        self.cpus = available_cpus()
         self._owner = this_task()
         self._processes: list[NativeProcess] = []
         self._notes: dict[str, str] = {}
