@@ -213,7 +213,7 @@ def client_run(c: Context, target: str, load: str = "{}", warmup: float = 1.0, s
 # --- bench -----------------------------------------------------------------------------------------------------------
 
 
-@command(help={"on": ON, "trials": "how many", "json": JSON})
+@command(help={"on": ON, "trials": "how many trials are measured", "json": JSON})
 def bench_overhead(c: Context, on: str = "auto", trials: int = 20, json: bool = False) -> None:
     """Measure what orchestration costs: wall time of a trial beyond its warm-up and window."""
     from labs.harness import bench
