@@ -80,8 +80,7 @@ def lab_run(c: Context, name: str, all: bool = False, on: str = "auto", profile:
         _say(tables.as_json(runs if all else runs[0]))
     elif all:
         _say(terminal.all_verdicts(runs))
-    for run in runs:
-        session.demand(run, fail_on)
+    session.demand(runs, fail_on)
 
 
 @command(help={

@@ -156,11 +156,12 @@ def find_run(name: str, results: Path = RESULTS) -> Path:
     return results / name
 
 
-def demand(found: Run, fail_on: str) -> None:
-    """Raises what a finished run must end with: ServerFailed for a server that failed, ClaimFailed for --fail-on."""
-    if failed := [result for result in found.results if result.failure]:
+def demand(runs: Sequence[Run], fail_on: str) -> None:
+    """Raises what finished runs must end with: ServerFailed for a server that failed, ClaimFailed for --fail-on."""
+    if failed := [result for run in runs for result in run.results if result.failure]:
         first = failed[0]
         raise ServerFailed(first.failure or "", f"in trial {first.trial.number}, {first.trial.cell.label()}",
                            "the other trials are kept; its own claims are undecided", first.log)
-    if fail_on and (bad := unwanted(found.verdicts, "refuted" if fail_on == "refuted" else "inconclusive")):
+    verdicts = [verdict for run in runs for verdict in run.verdicts]
+    if fail_on and (bad := unwanted(verdicts, "refuted" if fail_on == "refuted" else "inconclusive")):
         raise ClaimFailed(f"--fail-on {fail_on}: " + ", ".join(f"{each.claim} is {each.outcome}" for each in bad))

@@ -12,6 +12,7 @@ import pytest
 
 from labs.harness import session
 from labs.harness.catalog import ROOT, lab_folders, server_models
+from labs.harness.errors import ClaimFailed
 from labs.harness.events import Event, RunEnded, RunStarted
 
 BAD_INPUT = {
@@ -86,6 +87,10 @@ def test_labs_in_one_session_share_the_fleet_and_are_runs_of_their_own(tmp_path:
     wish = session.Wish("native", quick=True, results=tmp_path)
     first, second = session.run(["first-steps", "descriptors"], wish, events.append)
     assert (first.lab, second.lab) == ("first-steps", "descriptors") and first.id != second.id
+    with pytest.raises(ClaimFailed) as error:
+        session.demand([first, second], "refuted")
+    assert all(f"{verdict.claim} is refuted" in str(error.value) for run in (first, second)
+               for verdict in run.verdicts if verdict.outcome == "refuted")
     assert first.state == second.state == "done" and first.verdicts and second.verdicts
     assert {path.name for path in tmp_path.iterdir()} == {first.id, second.id}
     assert [type(event) for event in events if isinstance(event, RunStarted | RunEnded)] == [

@@ -172,7 +172,7 @@ def test_a_server_that_crashes_costs_only_its_own_trials(tmp_path: Path, name: s
     assert outcomes == {"select": "holds", name: "inconclusive"}
     assert store.load(tmp_path / found.id).state == "failed"
     with pytest.raises(ServerFailed) as error:
-        session.demand(found, "")
+        session.demand([found], "")
     assert error.value.code == 3 and line in str(error.value)
     assert left_of(found.id) == []
 
