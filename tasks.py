@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from invoke import Collection, Context
 
-from labs.harness.cli import OneOrAll, command
-
-if TYPE_CHECKING:
-    from labs.harness.grid import Column
+from labs.harness.cli import OneOrAll, collection, command
 
 ROOT = Path(__file__).parent
 
 ON = "where to run: docker, native, or auto (docker if an engine answers)"
+PROFILE = "what the servers may use: linux, poll-only, select-only, io-uring (default: all the system has)"
+RESULTS = "folder that keeps the results (default: results/)"
 JSON = "print JSON on stdout instead of tables"
 LANG = "language of titles, claims and explanations: en or zh (default: the locale's)"
 
@@ -56,11 +53,10 @@ def lab_show(c: Context, name: str, json: bool = False, lang: str = "") -> None:
 
 @command(klass=OneOrAll, help={
     "name": "a lab, see lab.list", "all": "run every lab, in the order of the course", "on": ON, "lang": LANG,
-    "profile": "what the servers may use: linux, poll-only, select-only, io-uring (default: all the system has)",
+    "profile": PROFILE, "results": RESULTS, "json": JSON,
     "quick": "a first look: shorter windows, fewer repeats, one server process for all of them",
     "repeats": "how often exactly each cell is measured (default: the lab's, counts twice, undecided claims again)",
-    "json": JSON, "fail-on": "exit 1 on a verdict: refuted, or inconclusive (which includes refuted)",
-    "results": "folder that keeps the results (default: results/)",
+    "fail-on": "exit 1 on a verdict: refuted, or inconclusive (which includes refuted)",
 })
 def lab_run(c: Context, name: str, all: bool = False, on: str = "auto", profile: str = "", quick: bool = False,
             repeats: int = 0, json: bool = False, fail_on: str = "", results: str = "", lang: str = "") -> None:
@@ -68,7 +64,7 @@ def lab_run(c: Context, name: str, all: bool = False, on: str = "auto", profile:
     from labs.harness import listing, session
     from labs.harness.report import tables, terminal
 
-    wish = session.Wish(on, profile, quick, repeats, fail_on, Path(results) if results else session.RESULTS)
+    wish = session.Wish(on, profile, quick, repeats, fail_on, session.results_folder(results))
     language, runs = session.language(lang), []
     names = listing.chosen(name, all)
     with terminal.Follower() as follower, closing(session.run(names, wish, follower)) as finished:
@@ -85,9 +81,8 @@ def lab_run(c: Context, name: str, all: bool = False, on: str = "auto", profile:
 
 @command(help={
     "name": "a server model, see server.list", "against": "a second one, drawn to the same scale", "on": ON,
-    "clients": "JSON file with the clients' script: a list of [milliseconds, client, connect|ask|leave]", "json": JSON,
-    "profile": "what the servers may use: linux, poll-only, select-only, io-uring (default: all the system has)",
-    "results": "folder that keeps the data (default: results/)",
+    "clients": "JSON file with the clients' script: a list of [milliseconds, client, connect|ask|leave]",
+    "profile": PROFILE, "results": RESULTS, "json": JSON,
 })
 def lab_trace(c: Context, name: str, against: str = "", on: str = "auto", profile: str = "", clients: str = "",
               json: bool = False, results: str = "") -> None:
@@ -99,20 +94,19 @@ def lab_trace(c: Context, name: str, against: str = "", on: str = "auto", profil
     script = timeline.read_script(Path(clients)) if clients else timeline.SCRIPT
     with terminal.Follower() as follower:
         found = timeline.trace([name, against] if against else [name], on, follower, script, profile)
-    kept = save(found, Path(results) if results else session.RESULTS)
+    kept = save(found, session.results_folder(results))
     _say(tables.as_json(found) if json else Drawing(found.timelines))
     if not json:
         _say(f"data: {kept}")
 
 
-@command(help={"run": "a run's id or folder, or last", "results": "folder that keeps the results (default: results/)",
-               "json": JSON, "lang": LANG})
+@command(help={"run": "a run's id or folder, or last", "results": RESULTS, "json": JSON, "lang": LANG})
 def lab_results(c: Context, run: str = "", results: str = "", json: bool = False, lang: str = "") -> None:
     """List the runs so far, or show one again with --run."""
     from labs.harness import session, store
     from labs.harness.report import tables, terminal
 
-    folder = Path(results) if results else session.RESULTS
+    folder = session.results_folder(results)
     if run:
         found = store.load(session.find_run(run, folder))
         _say(tables.as_json(found) if json else terminal.end_of_run(found, folder, session.language(lang)))
@@ -234,39 +228,33 @@ def bench_fleet(c: Context, on: str = "native", repeats: int = 5, json: bool = F
     _say(tables.as_json(found) if json else bench.fleet_table(found))
 
 
-@command(help={
-    "on": ON, "repeats": "how often each cell is measured", "name": "only this server model; may be repeated",
-    "readme": "write the table into README.md", "json": JSON,
-}, iterable=["name"])
+GRID = {"on": ON, "repeats": "how often each cell is measured", "name": "only this server model; may be repeated",
+        "readme": "write the table into README.md", "json": JSON}
+
+
+@command(help=GRID, iterable=["name"])
 def bench_models(c: Context, on: str = "auto", repeats: int = 3, name: list[str] | None = None, readme: bool = False,
                  json: bool = False) -> None:
     """Compare all server models: CPU and system calls per request, memory per connection, the idle crowd held."""
-    from labs.harness import grid
-
-    _measure_grid("models", on, name or [], grid.MODEL_COLUMNS, repeats, readme, json)
+    _measure_grid("models", on, name or [], repeats, readme, json)
 
 
-@command(help={
-    "on": ON, "repeats": "how often each cell is measured", "name": "only this server model; may be repeated",
-    "readme": "write the table into README.md", "json": JSON,
-}, iterable=["name"])
+@command(help=GRID, iterable=["name"])
 def bench_crowd(c: Context, on: str = "auto", repeats: int = 3, name: list[str] | None = None, readme: bool = False,
                 json: bool = False) -> None:
     """Draw the c10k curve: CPU per request against a growing idle crowd, poller by poller."""
-    from labs.harness import grid
-
-    _measure_grid("crowd", on, name or grid.CROWD_MODELS, grid.CROWD_COLUMNS, repeats, readme, json)
+    _measure_grid("crowd", on, name or [], repeats, readme, json)
 
 
-def _measure_grid(place: str, on: str, names: Sequence[str], columns: Sequence[Column], repeats: int, readme: bool,
-                  json: bool) -> None:
+def _measure_grid(table: str, on: str, names: list[str], repeats: int, readme: bool, json: bool) -> None:
     from labs.harness import grid
     from labs.harness.report import tables, terminal
 
     with terminal.Follower() as follower:
-        found = grid.measure(on, names, columns, repeats, follower)
+        models, columns = grid.TABLES[table]
+        found = grid.measure(on, names or models, columns, repeats, follower)
     if readme:
-        grid.write_into(ROOT / "README.md", found, place)
+        grid.write_into(ROOT / "README.md", found, table)
     _say(tables.as_json(found) if json else grid.as_table(found))
 
 
@@ -296,20 +284,12 @@ def test(c: Context, k: str = "", lint: bool = False) -> None:
         c.run(f"{python} pytest" + (f' -k "{k}"' if k else ""), in_stream=False)
 
 
-def _namespace(name: str, doc: str, **tasks: object) -> Collection:
-    space = Collection(name)
-    space.__doc__ = doc
-    for word, body in tasks.items():
-        space.add_task(body, name=word)  # type: ignore[arg-type]
-    return space
-
-
 namespace = Collection(doctor, test)
-namespace.add_collection(_namespace("lab", "labs", list=lab_list, show=lab_show, run=lab_run, trace=lab_trace,
+namespace.add_collection(collection("lab", "labs", list=lab_list, show=lab_show, run=lab_run, trace=lab_trace,
                                     results=lab_results, clean=lab_clean))
-namespace.add_collection(_namespace("image", "the lab image", build=image_build, list=image_list, save=image_save,
+namespace.add_collection(collection("image", "the lab image", build=image_build, list=image_list, save=image_save,
                                     load=image_load))
-namespace.add_collection(_namespace("server", "server models", list=server_list, run=server_run))
-namespace.add_collection(_namespace("client", "the client fleet", run=client_run))
-namespace.add_collection(_namespace("bench", "benchmarks", overhead=bench_overhead, fleet=bench_fleet,
+namespace.add_collection(collection("server", "server models", list=server_list, run=server_run))
+namespace.add_collection(collection("client", "the client fleet", run=client_run))
+namespace.add_collection(collection("bench", "benchmarks", overhead=bench_overhead, fleet=bench_fleet,
                                     models=bench_models, crowd=bench_crowd))

@@ -14,7 +14,6 @@ from labs.harness.events import Listener, Note
 from labs.harness.metrics import METRICS
 from labs.harness.model import Cell, Load, Result, Timing, Trial
 from labs.harness.platform import default_profile
-from labs.harness.pool import Wanted
 from labs.harness.report.tables import table
 from labs.harness.session import new_id, open_backend
 from labs.harness.trial import run_trial
@@ -61,7 +60,7 @@ def overhead(on: str, trials: int, listen: Listener) -> Overhead:
     with open_backend(on, new_id("bench"), listen) as (backend, _), open_workbench(backend) as bench:
         start = time.perf_counter()
         bench.fleets(1)
-        bench.servers.plan([Wanted(bench.server_spec(find_server("select"), default_profile(backend.name)))] * trials)
+        bench.servers.plan([bench.wanted(find_server("select"), default_profile(backend.name))] * trials)
         preparing = time.perf_counter() - start
         found = []
         for count in range(trials):

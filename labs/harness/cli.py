@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from invoke import Collection
 from invoke.exceptions import Exit
 from invoke.parser import Argument
 from invoke.tasks import Task, task
@@ -66,6 +67,15 @@ def command(**options: Any) -> Callable[[Callable[..., Any]], Task[Any]]:
         return made
 
     return decorate
+
+
+def collection(name: str, doc: str, **tasks: Task[Any]) -> Collection:
+    """Tasks under one name, with a line about them for `invoke --list`."""
+    space = Collection(name)
+    space.__doc__ = doc
+    for word, body in tasks.items():
+        space.add_task(body, name=word)
+    return space
 
 
 def _printable() -> None:

@@ -41,18 +41,12 @@ def run_experiment(bench: Workbench, trial: Trial, lab: Lab) -> Result:
     """
     clock = time.perf_counter()
     result = Result(trial=trial, started=datetime.now(UTC).isoformat(timespec="milliseconds"))
-    process: Process | None = None
     try:
-        process, _ = bench.servers.take(wanted(lab, trial.cell))
-        figures = _figures(process, lab.experiments[trial.cell.experiment].program)
-        result = result.model_copy(update={"figures": figures, "log": process.output.tail()})
+        with bench.servers.lend(wanted(lab, trial.cell)) as (process, _):
+            figures = _figures(process, lab.experiments[trial.cell.experiment].program)
+            result = result.model_copy(update={"figures": figures, "log": process.output.tail()})
     except ServerFailed as failure:
-        if process:
-            process.stop()  # who knows what it does to the next trial
         result = result.model_copy(update={"failure": failure.what, "log": failure.log})
-    finally:
-        if process:
-            bench.servers.release(process)
     return result.model_copy(update={"overhead_seconds": time.perf_counter() - clock})
 
 

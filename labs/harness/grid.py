@@ -16,7 +16,6 @@ from labs.harness.events import Listener, Note
 from labs.harness.metrics import METRICS
 from labs.harness.model import Cell, Load, Profile, Result, ServerModel, Timing, Trial
 from labs.harness.platform import describe
-from labs.harness.pool import Wanted
 from labs.harness.report.tables import table
 from labs.harness.session import new_id, open_backend, profile_for
 from labs.harness.tracing import run_traced
@@ -71,6 +70,10 @@ CROWD_COLUMNS = tuple(
     Column(f"{idle:,} idle", Load(connections=idle + 10, active=10, connect_seconds=60), "cpu_us_per_request")
     for idle in (10, 100, 1000, 5000, CROWD))
 
+TABLES: dict[str, tuple[Sequence[str], Sequence[Column]]] = {
+    "models": ((), MODEL_COLUMNS), "crowd": (CROWD_MODELS, CROWD_COLUMNS)}
+"""Of the README: name → server models (all, if empty) and columns."""
+
 
 def measure(on: str, names: Sequence[str], columns: Sequence[Column], repeats: int, listen: Listener) -> Grid:
     """Every model under every column's load, `repeats` times, one after the other in turn.
@@ -88,7 +91,7 @@ def measure(on: str, names: Sequence[str], columns: Sequence[Column], repeats: i
         runnable = [model for model in models if model.name not in notes]
         for repeat in range(1, repeats + 1):
             work = _trials(columns, repeat)
-            bench.servers.plan(Wanted(bench.server_spec(model, profiles[model.name]))
+            bench.servers.plan(bench.wanted(model, profiles[model.name])
                                for _ in work for model in runnable if model.sleeps)
             for load, traced, group in work:
                 for model in runnable:

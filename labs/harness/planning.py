@@ -30,7 +30,7 @@ def jobs(lab: Lab, profile: Profile) -> Work:
     """What the lab's claims need, once each, in order of appearance."""
     found: dict[Job, list[Claim]] = {}
     for claim in lab.claims:
-        for cell in lab.claim_cells(claim, profile) if claim.measure else ():
+        for cell in claim.cells_on(profile) if claim.measure else ():
             found.setdefault(Job(cell, metric_of(claim.measure or "").traced), []).append(claim)
     return found
 

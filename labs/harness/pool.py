@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from labs.harness.deploy.base import EXIT_UNAVAILABLE, Backend, Deadline, Process, Spec
 from labs.harness.errors import LabError, ServerFailed
 from labs.harness.fleets import Address, exit_words
+from labs.harness.model import Profile, ServerModel
 
 START_SECONDS = 20.0
 
@@ -42,6 +44,12 @@ def start_server(backend: Backend, spec: Spec) -> Server:
         raise
 
 
+def server_spec(backend: Backend, model: ServerModel, profile: Profile, cpus: tuple[int, ...] = ()) -> Spec:
+    """How `model` is started on `backend`, on a port that is free there."""
+    command = ("-m", model.module, "--host", backend.listen_host, "--port", "0")
+    return Spec("server", command, profile, cpus, folder=Path(model.folder) if model.folder else None)
+
+
 @dataclass(frozen=True)
 class Wanted:
     """The server that a trial needs."""
@@ -71,7 +79,7 @@ class ServerPool:
     def plan(self, wanted: Iterable[Wanted]) -> None:
         """The servers of the trials to come, in their order. Of an earlier plan only kept ones asked again live on."""
         asked = list(wanted)
-        self._end(keep=asked)
+        self.clear(keep=asked)
         seen = set(self._kept)
         for one in asked:
             if one.fresh or one not in seen:
@@ -105,16 +113,25 @@ class ServerPool:
         self._ready.popleft()
         return server
 
+    @contextmanager
+    def lend(self, wanted: Wanted) -> Iterator[Server]:
+        """What take() gives, for one trial. One that fails in it is ended at once, for the sake of the next trial."""
+        server = self.take(wanted)
+        try:
+            yield server
+        except ServerFailed:
+            server[0].stop()
+            raise
+        finally:
+            self.release(server[0])
+
     def release(self, process: Process) -> None:
         """The trial is over."""
         if process not in self._used and all(process is not kept for kept, _ in self._kept.values()):
             process.stop()
 
-    def clear(self) -> None:
-        """Forgets the plan, and ends all that was started for it."""
-        self._end()
-
-    def _end(self, keep: Collection[Wanted] = ()) -> None:
+    def clear(self, keep: Collection[Wanted] = ()) -> None:
+        """Forgets the plan, and ends all that was started for it; keep: kept servers that live on."""
         self._planned.clear()
         while self._ready:
             self._discard()

@@ -157,7 +157,7 @@ def _ahead(order: Order, bench: Workbench, cell: Cell) -> Wanted | None:
         return experiment_wanted(order.lab, cell)
     model = order.servers[cell.server]
     assert cell.profile
-    return Wanted(bench.server_spec(model, cell.profile), _fresh(order, cell)) if model.sleeps else None
+    return bench.wanted(model, cell.profile, _fresh(order, cell)) if model.sleeps else None
 
 
 def _fresh(order: Order, cell: Cell) -> bool:

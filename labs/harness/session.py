@@ -30,6 +30,11 @@ FAIL_ON = ("refuted", "inconclusive")
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 
+def results_folder(word: str) -> Path:
+    """The folder called `word`; for "" the project's own."""
+    return Path(word) if word else RESULTS
+
+
 def get_lab(name: str) -> Lab:
     """The lab called `name`. Raises InputError for an unknown name and for every mistake in its lab.yaml."""
     return load_lab(find_lab(ROOT, name) / "lab.yaml")
@@ -131,7 +136,8 @@ def run(names: Sequence[str], wish: Wish, listen: Listener) -> Generator[Run, No
     wish.check()
     labs = [get_lab(name) for name in names]
     session_id = new_id(labs[0].name if len(labs) == 1 else "labs")
-    requires = [name for model in server_models().values() for name in model.requires] if len(labs) > 1 else []
+    models = server_models()
+    requires = [name for model in models.values() for name in model.requires] if len(labs) > 1 else []
     with open_backend(wish.on, session_id, listen) as (backend, why), open_workbench(backend, requires) as bench:
         profile = check_profile(wish.profile, backend.name)
         for lab in labs:
@@ -139,7 +145,7 @@ def run(names: Sequence[str], wish: Wish, listen: Listener) -> Generator[Run, No
             if wish.repeats:
                 timing = timing.model_copy(update={"repeats": wish.repeats})
             run_id = session_id if len(labs) == 1 else new_id(lab.name)
-            yield run_lab(Order(run_id, lab, server_models(), profile, timing, wish.results, why, wish.quick,
+            yield run_lab(Order(run_id, lab, models, profile, timing, wish.results, why, wish.quick,
                                 bool(wish.repeats), listen), bench)
 
 

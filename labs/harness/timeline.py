@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labs.harness.availability import probe, why_unavailable
+from labs.harness.availability import why_unavailable
 from labs.harness.catalog import did_you_mean, find_server
 from labs.harness.deploy.base import Backend, Deadline, Spec
 from labs.harness.errors import InputError, MachineError
@@ -23,7 +23,8 @@ from labs.harness.lanes import Timeline, build
 from labs.harness.measure.strace import attach
 from labs.harness.model import Machine, Profile, ServerModel
 from labs.harness.platform import describe
-from labs.harness.pool import start_server
+from labs.harness.pool import server_spec, start_server
+from labs.harness.workbench import open_workbench
 
 Step = tuple[float, int, str]
 
@@ -61,11 +62,12 @@ def trace(names: Sequence[str], on: str = "auto", listen: Listener = lambda even
     models = [find_model(name) for name in names]
     session.check_profile(profile)
     started, trace_id = datetime.now(UTC).isoformat(timespec="seconds"), session.new_id("trace")
-    with session.open_backend(on, trace_id, listen) as (backend, _):
+    requires = [name for model in models for name in model.requires]
+    with session.open_backend(on, trace_id, listen) as (backend, _), open_workbench(backend, requires) as bench:
         found = []
         for model in models:
             wanted = session.profile_for(model, profile, backend.name)
-            if why := why_unavailable(model, probe(backend, wanted, model.requires)):
+            if why := why_unavailable(model, bench.facts(wanted, model.requires)):
                 raise InputError(f"{model.name} cannot be traced here", why)
             listen(Note(f"tracing {model.name}"))
             found.append(_trace_one(backend, model, wanted, script))
@@ -99,8 +101,7 @@ def find_model(name: str) -> ServerModel:
 
 
 def _trace_one(backend: Backend, model: ServerModel, profile: Profile, script: Sequence[Step]) -> Timeline:
-    server, (host, port) = start_server(backend, Spec(
-        "server", ("-m", model.module, "--host", backend.listen_host, "--port", "0"), profile))
+    server, (host, port) = start_server(backend, server_spec(backend, model, profile))
     try:
         with attach(backend, server) as tracer:
             target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -16,7 +16,6 @@ from labs.harness.errors import MachineError, ServerFailed
 from labs.harness.fleets import ANSWER_SECONDS, Address, Fleet
 from labs.harness.measure.counting import Source, count_calls
 from labs.harness.model import FleetResult, Load, Profile, Result, ServerModel, Timing, Trial
-from labs.harness.pool import Wanted
 from labs.harness.workbench import Workbench
 
 QUIET_SECONDS = 1.0
@@ -62,23 +61,18 @@ def run_traced(bench: Workbench, trial: Trial, model: ServerModel, profile: Prof
     a Traced with `failure`; what is not the server's fault is raised (MachineError, where nothing can count for one).
     """
     found = Traced(trial, datetime.now(UTC).isoformat(timespec="milliseconds"))
-    server: Process | None = None
     try:
-        server, address = bench.servers.take(Wanted(bench.server_spec(model, profile), fresh))
-        try:
-            figures = _count(bench, server, address, model, load, timing, source, progress)
-        except MachineError as error:
-            if server.exit_code() is None:
-                raise
-            raise ServerFailed(f"{model.name} died while its calls were counted", log=server.output.tail()) from error
-        return Traced(found.trial, found.started, **figures, log=server.output.tail())
+        with bench.servers.lend(bench.wanted(model, profile, fresh)) as (server, address):
+            try:
+                figures = _count(bench, server, address, model, load, timing, source, progress)
+            except MachineError as error:
+                if server.exit_code() is None:
+                    raise
+                raise ServerFailed(f"{model.name} died while its calls were counted",
+                                   log=server.output.tail()) from error
+            return Traced(found.trial, found.started, **figures, log=server.output.tail())
     except ServerFailed as failure:
-        if server:
-            server.stop()  # who knows what it does to the next trial
         return Traced(found.trial, found.started, failure=failure.what, log=failure.log)
-    finally:
-        if server:
-            bench.servers.release(server)
 
 
 def _count(bench: Workbench, server: Process, address: Address, model: ServerModel, load: Load, timing: Timing,

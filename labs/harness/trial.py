@@ -17,7 +17,6 @@ from labs.harness.errors import MachineError, ServerFailed
 from labs.harness.fleets import Address, exit_words
 from labs.harness.measure.foreign import CpuWatch
 from labs.harness.model import FleetResult, Load, Profile, Result, ServerModel, Timing, Trial
-from labs.harness.pool import Wanted
 from labs.harness.workbench import Workbench
 
 BUSY_SHARE = 0.85
@@ -43,19 +42,12 @@ def run_trial(
     clock = time.perf_counter()
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     result = Result(trial=trial, started=started)
-    server: Process | None = None
     try:
-        server, address = bench.servers.take(Wanted(bench.server_spec(model, profile), fresh))
-        figures = _measure(bench, server, address, model, loads, timing, progress)
-        log = server.output.tail()
-        result = result.model_copy(update={**figures, "log": log})
+        with bench.servers.lend(bench.wanted(model, profile, fresh)) as (server, address):
+            figures = _measure(bench, server, address, model, loads, timing, progress)
+            result = result.model_copy(update={**figures, "log": server.output.tail()})
     except ServerFailed as failure:
         result = result.model_copy(update={"failure": failure.what, "log": failure.log})
-        if server:
-            server.stop()  # who knows what it does to the next trial
-    finally:
-        if server:
-            bench.servers.release(server)
     overhead = time.perf_counter() - clock - timing.warmup_seconds - timing.window_seconds
     return result.model_copy(update={"overhead_seconds": overhead})
 

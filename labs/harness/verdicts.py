@@ -76,7 +76,7 @@ def undecided(lab: Lab, run: Run) -> list[Claim]:
     return [claim for claim, verdict in zip(lab.claims, judge_run(lab, run), strict=True)
             if verdict.outcome == "inconclusive" and claim.measure and not any(
                 _series(cell, metric_of(claim.measure), run.results).trouble
-                for cell in lab.claim_cells(claim, run.profile))]
+                for cell in claim.cells_on(run.profile))]
 
 
 def fail_on(verdicts: Iterable[Verdict], worst: Literal["refuted", "inconclusive"]) -> tuple[Verdict, ...]:
@@ -154,7 +154,7 @@ def _judge_measure(claim: Claim, results: Sequence[Result], profile: Profile, un
                    planned_repeats: int) -> Verdict:
     assert claim.of is not None and claim.measure is not None  # the model has checked both
     metric = metric_of(claim.measure)
-    cells = [cell if cell.profile else cell.model_copy(update={"profile": profile}) for cell in claim.cells]
+    cells = claim.cells_on(profile)
     platform = cells[0].profile or profile
     for cell in cells:
         what = cell.experiment or cell.server

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from labs.harness.availability import probe
-from labs.harness.deploy.base import Backend, Spec
+from labs.harness.deploy.base import Backend
 from labs.harness.fleets import Fleet, start_fleet
 from labs.harness.model import Profile, ServerModel
 from labs.harness.platform import cpu_plan, default_profile
-from labs.harness.pool import ServerPool
+from labs.harness.pool import ServerPool, Wanted, server_spec
 
 
 class Workbench:
@@ -34,10 +33,9 @@ class Workbench:
             self._fleets.append(start_fleet(self.backend, default_profile(self.backend.name), self.fleet_cpus))
         return self._fleets[:count]
 
-    def server_spec(self, model: ServerModel, profile: Profile) -> Spec:
-        command = ("-m", model.module, "--host", self.backend.listen_host, "--port", "0")
-        folder = Path(model.folder) if model.folder else None
-        return Spec("server", command, profile, self.server_cpus, folder=folder)
+    def wanted(self, model: ServerModel, profile: Profile, fresh: bool = True) -> Wanted:
+        """The server that a trial of `model` needs, on the server's CPUs."""
+        return Wanted(server_spec(self.backend, model, profile, self.server_cpus), fresh)
 
     def facts(self, profile: Profile, requires: Iterable[str]) -> dict[str, Any]:
         """What the platform offers under `profile`, and which of `requires` it lacks. Raises as probe does."""

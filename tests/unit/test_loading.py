@@ -71,7 +71,7 @@ def test_a_good_lab(lab):
     one = lab(GOOD)
     assert one.name == "my-lab" and one.loads["ten"].beside == ("crowd",) and one.claims[0].at_least == 1.0
     assert one.claims[1].equals == {"linux": True, "macos": False}
-    cells = one.claim_cells(one.claims[0], "linux")
+    cells = one.claims[0].cells_on("linux")
     assert [cell.label() for cell in cells] == ["select × ten on linux", "blocking × ten on linux"]
 
 

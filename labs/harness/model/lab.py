@@ -132,6 +132,10 @@ class Claim(Frozen):
     def cells(self) -> tuple[Cell, ...]:
         return tuple(cell for cell in (self.of, self.against) if cell)
 
+    def cells_on(self, profile: Profile) -> tuple[Cell, ...]:
+        """The cells it needs, on a run's profile where they name none."""
+        return tuple(cell if cell.profile else cell.model_copy(update={"profile": profile}) for cell in self.cells)
+
     @model_validator(mode="after")
     def _one_kind(self) -> Claim:
         if (self.measure is None) == (self.fact is None):
@@ -173,7 +177,3 @@ class Lab(Frozen):
     loads: dict[Name, Load] = {}
     experiments: dict[Name, Experiment] = {}
     claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
-
-    def claim_cells(self, claim: Claim, profile: Profile) -> tuple[Cell, ...]:
-        """The cells a claim needs, on a run's profile where they name none."""
-        return tuple(cell if cell.profile else cell.model_copy(update={"profile": profile}) for cell in claim.cells)

@@ -83,8 +83,8 @@ class Follower:
                 self._print(text)
             case RunStarted(run):
                 self._run, self._first_trial, self._last = run, time.monotonic(), ""
-                self._print(f"{run.lab}: {run.planned} trials of {run.timing.window_seconds:g} s: "
-                            f"{run.timing.repeats} repeats (2 of counts), {run.machine.backend}, profile {run.profile}")
+                self._print(f"{run.lab}: {run.planned} trials of {run.timing.window_seconds:g} s, "
+                            f"each up to {run.timing.repeats} times, {run.machine.backend}, profile {run.profile}")
                 self._progress.update(self._bar, total=run.planned, completed=0, visible=True)
                 if self.console.is_terminal:
                     self._progress.start()
